@@ -1,0 +1,1 @@
+"""What all servers share: start and stop, errors to statuses, logs, the bundle's format."""

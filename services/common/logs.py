@@ -1,0 +1,24 @@
+"""Logging, the same in every service: one line an event, to standard error, in UTC."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+
+def configure_logging(service: str, level: str) -> None:
+    """Sets up the root logger.
+
+    Args:
+        service: Name of the service, on every line.
+        level: Least severe level that is written, such as "INFO".
+    """
+    logging.basicConfig(
+        level=level.upper(),
+        format=f"%(asctime)s.%(msecs)03dZ {service} %(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+        force=True,
+    )
+    logging.Formatter.converter = time.gmtime
+    # One line for every HTTP request is noise at INFO.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,126 @@
+"""The one server bootstrap: every gRPC server of Steersman is made, started and stopped here.
+
+TLS and client tokens will be added here, once, for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from steersman.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One gRPC service of a server.
+
+    Attributes:
+        name: Full name, such as "steersman.v1.PolicyService".
+        register: Adds the servicer to a server: `functools.partial` of the generated `add_..._to_server`.
+    """
+
+    name: str
+    register: Callable[[grpc.aio.Server], None]
+
+
+class Server:
+    """A gRPC server with health and reflection.
+
+    Attributes:
+        address: Where it listens; with the real port where port 0 was asked for.
+    """
+
+    def __init__(
+        self, server: grpc.aio.Server, address: str, names: Sequence[str], servicer: health.aio.HealthServicer
+    ) -> None:
+        self.address = address
+        self._server = server
+        self._names = ("", *names)
+        self._health = servicer
+
+    async def start(self) -> None:
+        """Starts to listen, and says SERVING."""
+        await self._server.start()
+        for name in self._names:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        _log.info("listening on %s", self.address)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Says NOT_SERVING, takes no new calls and gives those in flight time to finish.
+
+        Args:
+            grace_seconds: After so long, calls that still run are cancelled.
+        """
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)
+
+
+def create_server(settings: Settings, address: str, services: Sequence[Service]) -> Server:
+    """Makes a server; it does not listen yet, but its address is taken.
+
+    Args:
+        settings: For message sizes.
+        address: `host:port`, or `unix:/path`. Port 0 takes a free port.
+        services: What it serves.
+
+    Raises:
+        OSError: If the address is in use or not this machine's.
+    """
+    options = [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Two servers on one port would each get a part of the calls: a mistake unless asked for.
+        ("grpc.so_reuseport", 0),
+        # Clients and replicas ping idle connections to learn of a dead peer; allow it.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    server = grpc.aio.server(options=options)
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    names = [service.name for service in services]
+    for service in services:
+        service.register(server)
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}: it is in use or not an address of this machine") from error
+    if not address.startswith("unix:"):
+        host, _, _ = address.rpartition(":")
+        address = f"{host}:{port}"
+    return Server(server, address, names, health_servicer)
+
+
+async def wait_for_stop_signal() -> None:
+    """Waits until the process is told to stop by SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+    _log.info("stopping")
+
+
+async def serve_until_stopped(settings: Settings, *servers: Server) -> None:
+    """Starts servers, waits for a stop signal and stops them in the same order.
+
+    Args:
+        settings: For the grace period.
+        *servers: The servers.
+    """
+    for server in servers:
+        await server.start()
+    await wait_for_stop_signal()
+    for server in servers:
+        await server.stop(settings.shutdown_grace_seconds)

@@ -1,0 +1,1 @@
+"""Steersman's client SDK: ask a served policy for actions, over gRPC."""

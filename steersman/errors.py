@@ -1,0 +1,121 @@
+"""The errors of Steersman, the same on both ends of the wire.
+
+A service raises one of these where it knows what is wrong; the server turns it into the gRPC status of the same name,
+and the client turns that status back into the same exception. The message is one sentence that names what was expected
+and what came.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import grpc
+
+
+class SteersmanError(Exception):
+    """Base of all errors that Steersman raises on purpose.
+
+    Attributes:
+        code: The gRPC status code that it travels as.
+    """
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
+
+
+class InvalidArgumentError(SteersmanError, ValueError):
+    """The request itself is wrong; sending it again cannot help."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class NotFoundError(SteersmanError, LookupError):
+    """The thing asked for does not exist."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class FailedPreconditionError(SteersmanError):
+    """The request is well formed, but the system is not in a state in which it could ever be carried out."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class ResourceExhaustedError(SteersmanError):
+    """A limit was reached; the same request may succeed later."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class UnavailableError(SteersmanError):
+    """Nothing can answer now; trying later or elsewhere is right."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class DeadlineExceededError(SteersmanError, TimeoutError):
+    """The caller's deadline passed before there was an answer."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class CancelledError(SteersmanError):
+    """The call was cancelled before there was an answer."""
+
+    code = grpc.StatusCode.CANCELLED
+
+
+class InternalError(SteersmanError):
+    """Something broke that should not have; the service's log has the details."""
+
+    code = grpc.StatusCode.INTERNAL
+
+
+_BY_CODE: dict[grpc.StatusCode, type[SteersmanError]] = {
+    error.code: error
+    for error in (
+        InvalidArgumentError,
+        NotFoundError,
+        FailedPreconditionError,
+        ResourceExhaustedError,
+        UnavailableError,
+        DeadlineExceededError,
+        CancelledError,
+        InternalError,
+    )
+}
+_BY_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def from_status(code: grpc.StatusCode | int, message: str) -> SteersmanError:
+    """Makes the exception that a gRPC status stands for.
+
+    Args:
+        code: The status code, as gRPC's enumeration or as its number on the wire.
+        message: The status message.
+
+    Returns:
+        The exception; a plain `SteersmanError` for a code that has no class of its own.
+    """
+    if isinstance(code, int):
+        code = _BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN)
+    return _BY_CODE.get(code, SteersmanError)(message)
+
+
+def from_rpc_error(error: grpc.RpcError) -> SteersmanError:
+    """Makes the exception that a failed call stands for.
+
+    Args:
+        error: What gRPC raised, from a sync or an async call.
+
+    Returns:
+        The exception, with the status message as its message.
+    """
+    # Every RpcError that a call raises is a grpc.Call too, which the type does not say.
+    assert isinstance(error, (grpc.Call, grpc.aio.AioRpcError))  # noqa: S101
+    return from_status(error.code(), error.details() or error.code().name)
+
+
+def status_number(error: SteersmanError) -> int:
+    """Gives the number on the wire of an error's status code."""
+    number: int = error.code.value[0]
+    return number

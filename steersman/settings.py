@@ -1,0 +1,103 @@
+"""The one settings object: what every process of Steersman can be told, and its defaults.
+
+Values come from environment variables `STEERSMAN_<NAME>`, then from the TOML file that `STEERSMAN_CONFIG` names
+(`steersman.toml` in the working folder by default), then from the defaults below. `docs/settings.md` is generated from
+this module.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class Settings(BaseSettings):
+    """Settings of all services and of the command line."""
+
+    model_config = SettingsConfigDict(env_prefix="STEERSMAN_", extra="forbid", frozen=True)
+
+    var_dir: Path = Field(Path("var"), description="Folder for all local state: databases, artifacts, logs, sockets.")
+
+    gateway_address: str = Field("127.0.0.1:50051", description="Where the gateway listens for clients.")
+    gateway_replica_address: str = Field(
+        "127.0.0.1:50061", description="Where the gateway listens for policy replicas, and where those find it."
+    )
+    trainer_address: str = Field("127.0.0.1:50052", description="Where the trainer listens.")
+    evaluator_address: str = Field("127.0.0.1:50053", description="Where the evaluator listens.")
+    max_message_bytes: int = Field(
+        64 * 1024 * 1024, ge=1024, description="Largest gRPC message that a server or client accepts, in bytes."
+    )
+    shutdown_grace_seconds: float = Field(
+        10.0, ge=0, description="How long a stopping server lets calls in flight finish."
+    )
+
+    mlflow_url: str = Field("http://127.0.0.1:5000", description="MLflow tracking server and model registry.")
+    ray_dashboard_url: str = Field(
+        "http://127.0.0.1:8265", description="Ray's dashboard: Jobs and Serve are controlled through its REST API."
+    )
+    ray_address: str = Field("127.0.0.1:6379", description="Ray's head, which a local `make up` starts here.")
+    ray_token_path: Path | None = Field(
+        None, description="File with Ray's authentication token. Default: `ray/auth_token` in `var_dir`."
+    )
+    ray_logical_cpus: int = Field(
+        16,
+        ge=1,
+        description="CPUs that a local Ray counts with. More than there are, so that training never starves serving.",
+    )
+    ray_object_store_bytes: int = Field(
+        256 * 1024 * 1024, ge=80 * 1024 * 1024, description="Shared memory that a local Ray reserves, in bytes."
+    )
+    serve_http_address: str = Field("127.0.0.1:8000", description="Where Ray Serve answers plain HTTP.")
+    replica_cpus: float = Field(0.5, ge=0, description="Logical CPUs that one policy replica reserves in Ray.")
+    max_batch_size: int = Field(256, ge=1, description="Most observations that a replica computes in one batch.")
+
+    log_level: str = Field("INFO", description="Least severe log level that is written.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Orders the sources: arguments, environment, TOML file."""
+        file = os.environ.get("STEERSMAN_CONFIG", "steersman.toml")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+    @property
+    def ray_token_file(self) -> Path:
+        """The file that holds Ray's authentication token."""
+        return self.ray_token_path or self.var_dir / "ray" / "auth_token"
+
+
+@cache
+def settings() -> Settings:
+    """Gives this process's settings, read once.
+
+    Raises:
+        pydantic.ValidationError: If a value does not fit its setting, or the TOML file names an unknown one.
+    """
+    return Settings()
+
+
+def port_of(address: str) -> int:
+    """Gives the port of a `host:port` address.
+
+    Raises:
+        ValueError: If the address has no port.
+    """
+    _, _, port = address.rpartition(":")
+    if not port.isdigit():
+        raise ValueError(f"expected an address like 127.0.0.1:50051, got {address!r}")
+    return int(port)
