@@ -92,7 +92,7 @@ def _range(bounds: Any) -> str:  # noqa: ANN401 - protobuf's repeated container 
     return str(values[0]) if len(values) == 1 else str(values)
 
 
-def flatten(sample: npt.ArrayLike, specs: list[common_pb2.TensorSpec]) -> tuple[Tensors, bool]:
+def flatten(sample: npt.ArrayLike, specs: list[common_pb2.TensorSpec]) -> Tensors:
     """Turns a sample, or a batch of samples, into named tensors.
 
     Args:
@@ -100,7 +100,7 @@ def flatten(sample: npt.ArrayLike, specs: list[common_pb2.TensorSpec]) -> tuple[
         specs: The tensors of the space, from a `PolicySpec`.
 
     Returns:
-        The arrays by wire name, in the wire's dtypes, and whether they have a leading batch axis.
+        The arrays by wire name, in the wire's dtypes; with a leading batch axis if and only if the sample has one.
 
     Raises:
         InvalidArgumentError: If the sample's shape does not fit, or its values would change in the wire's dtype, such
@@ -109,8 +109,7 @@ def flatten(sample: npt.ArrayLike, specs: list[common_pb2.TensorSpec]) -> tuple[
     (spec,) = specs
     array = np.asarray(sample)
     shape = tuple(spec.shape)
-    batched = array.ndim == len(shape) + 1
-    if array.shape[array.ndim - len(shape) :] != shape or array.ndim - len(shape) not in (0, 1):
+    if array.shape != shape and array.shape[1:] != shape:
         expected = tensors.describe(spec.dtype, shape)
         raise InvalidArgumentError(
             f"expected {spec.name} {expected}, or a batch of them, got {array.dtype.name}{list(array.shape)}"
@@ -118,7 +117,7 @@ def flatten(sample: npt.ArrayLike, specs: list[common_pb2.TensorSpec]) -> tuple[
     dtype = tensors.NUMPY_DTYPES[spec.dtype]
     if not np.can_cast(array.dtype, dtype, casting="same_kind"):
         raise InvalidArgumentError(f"expected {spec.name} of dtype {dtype.name}, got {array.dtype.name}")
-    return {spec.name: array.astype(dtype, copy=False)}, batched
+    return {spec.name: array.astype(dtype, copy=False)}
 
 
 def unflatten(arrays: Tensors, specs: list[common_pb2.TensorSpec]) -> npt.NDArray[np.generic]:

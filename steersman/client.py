@@ -1,0 +1,123 @@
+"""The sync client. `steersman.aio` has the same names, to be awaited."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import numpy.typing as npt
+
+from steersman._client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options
+from steersman._client.messages import (
+    Answer,
+    PolicyInfo,
+    State,
+    act_request,
+    check_predict,
+    read_answer,
+    read_policy,
+)
+from steersman.errors import from_rpc_error
+from steersman.v1 import policy_pb2, policy_pb2_grpc
+
+
+class PolicyClient:
+    """Asks a gateway for a policy's actions. Safe to share between threads.
+
+    Args:
+        policy: Address of the policy: "name" or "name:version".
+        address: The gateway's `host:port`.
+        timeout: Seconds that a call may take, retries included.
+
+    Example:
+        >>> with PolicyClient("cartpole") as client:
+        ...     action = client.act(observation)
+    """
+
+    def __init__(
+        self, policy: str, *, address: str = DEFAULT_ADDRESS, timeout: float = DEFAULT_TIMEOUT_SECONDS
+    ) -> None:
+        self._policy = policy
+        self._timeout = timeout
+        self._channel = grpc.insecure_channel(address, options=channel_options())
+        self._stub = policy_pb2_grpc.PolicyServiceStub(self._channel)
+        self._info: PolicyInfo | None = None
+
+    def describe(self) -> PolicyInfo:
+        """Asks what the policy takes and gives; asked once, then remembered.
+
+        Raises:
+            steersman.errors.SteersmanError: The gateway's status, such as `NotFoundError` or `UnavailableError`.
+        """
+        if self._info is None:
+            request = policy_pb2.GetPolicyRequest(policy=self._policy)
+            try:
+                response = self._stub.GetPolicy(request, timeout=self._timeout)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from None
+            self._info = read_policy(response.policy, self._policy)
+        return self._info
+
+    def ask(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> Answer:
+        """Asks for an action, or a batch of them, and how it came about.
+
+        Args:
+            observation: What the environment emits; with one more axis in front for a batch.
+            timeout: Seconds that this call may take.
+
+        Raises:
+            steersman.errors.SteersmanError: `InvalidArgumentError` for an observation that does not fit, else the
+                gateway's status.
+        """
+        spec = self.describe().spec
+        request = act_request(self._policy, observation, spec)
+        try:
+            response = self._stub.Act(request, timeout=self._timeout if timeout is None else timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+        return read_answer(response, spec)
+
+    def act(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> npt.NDArray[Any]:
+        """Asks for an action, or a batch of them; see `ask`.
+
+        Returns:
+            The action in the environment's own space; with one more axis in front for a batch.
+        """
+        return self.ask(observation, timeout=timeout).action
+
+    def predict(
+        self,
+        observation: npt.ArrayLike,
+        state: State | None = None,
+        episode_start: npt.ArrayLike | None = None,  # noqa: ARG002 - the protocol's; stateless policies need it not
+        deterministic: bool = True,
+    ) -> tuple[npt.NDArray[Any], State | None]:
+        """Predicts as Stable-Baselines3's `PolicyPredictor` does, so that its tools can drive a served policy.
+
+        Args:
+            observation: One observation or a batch of them.
+            state: Recurrent state; None for a policy that has none.
+            episode_start: Which elements of the batch begin an episode.
+            deterministic: Greedy actions, which is all that there is so far.
+
+        Returns:
+            The actions and the next state.
+
+        Raises:
+            steersman.errors.SteersmanError: See `ask`; `FailedPreconditionError` for sampled actions.
+        """
+        check_predict(deterministic)
+        return self.act(observation), state
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
