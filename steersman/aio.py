@@ -61,7 +61,7 @@ class PolicyClient:
             self._info = read_policy(response.policy, self._policy)
         return self._info
 
-    async def ask(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> Answer:  # noqa: ASYNC109 - gRPC's own deadline
+    async def ask(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> Answer:
         """Asks for an action, or a batch of them, and how it came about.
 
         Args:
@@ -80,7 +80,7 @@ class PolicyClient:
             raise from_rpc_error(error) from None
         return read_answer(response, spec)
 
-    async def act(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> npt.NDArray[Any]:  # noqa: ASYNC109 - gRPC's own deadline
+    async def act(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> npt.NDArray[Any]:
         """Asks for an action, or a batch of them; see `ask`.
 
         Returns:
@@ -92,7 +92,7 @@ class PolicyClient:
         self,
         observation: npt.ArrayLike,
         state: State | None = None,
-        episode_start: npt.ArrayLike | None = None,  # noqa: ARG002 - the protocol's; stateless policies need it not
+        episode_start: npt.ArrayLike | None = None,
         deterministic: bool = True,
     ) -> tuple[npt.NDArray[Any], State | None]:
         """Predicts as Stable-Baselines3's `PolicyPredictor` does, to be awaited.

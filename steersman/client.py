@@ -90,7 +90,7 @@ class PolicyClient:
         self,
         observation: npt.ArrayLike,
         state: State | None = None,
-        episode_start: npt.ArrayLike | None = None,  # noqa: ARG002 - the protocol's; stateless policies need it not
+        episode_start: npt.ArrayLike | None = None,
         deterministic: bool = True,
     ) -> tuple[npt.NDArray[Any], State | None]:
         """Predicts as Stable-Baselines3's `PolicyPredictor` does, so that its tools can drive a served policy.

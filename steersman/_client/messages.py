@@ -94,9 +94,7 @@ def read_policy(policy: policy_pb2.Policy, address: str) -> PolicyInfo:
     for version in policy.versions:
         if version.version == wanted:
             return PolicyInfo(policy.name, version.version, version.spec)
-    raise FailedPreconditionError(
-        f"expected policy {address!r} to be loaded, but its replicas are still loading it"
-    )
+    raise FailedPreconditionError(f"expected policy {address!r} to be loaded, but its replicas are still loading it")
 
 
 def check_predict(deterministic: bool) -> None:

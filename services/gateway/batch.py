@@ -1,0 +1,85 @@
+"""A batch: segments of requests on their way to a replica and back.
+
+Putting it together joins the bytes of its requests, one copy for each tensor; taking the answer apart slices bytes. No
+observation is ever a Python object of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.gateway.requests import Segment
+from services.gateway.versions import Version
+from steersman import tensors
+from steersman.errors import InternalError
+from steersman.v1 import common_pb2, replica_pb2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Observations that are computed together.
+
+    Attributes:
+        id: Unique among the batches of an attachment.
+        version: The version to compute with.
+        segments: Whose observations they are, in order; never empty.
+        size: How many observations.
+    """
+
+    id: int
+    version: Version
+    segments: list[Segment]
+    size: int
+
+    def message(self, queue_depth: int) -> replica_pb2.AttachResponse:
+        """Writes the batch for the replica.
+
+        Args:
+            queue_depth: Observations that still wait at the gateway.
+        """
+        message = replica_pb2.AttachResponse()
+        batch = message.batch
+        batch.id = self.id
+        batch.version = self.version.number
+        batch.queue_depth = queue_depth
+        for index, tensor_format in enumerate(self.version.observation):
+            tensor = batch.observation[tensor_format.name]
+            tensor.dtype = tensor_format.dtype
+            tensor.shape.extend((self.size, *tensor_format.shape))
+            tensor.data = b"".join([segment.data(index, tensor_format.row_bytes) for segment in self.segments])
+        return message
+
+    def answer(self, answer: replica_pb2.BatchAnswer) -> None:
+        """Gives each request its part of the replica's answer.
+
+        Args:
+            answer: What the replica computed.
+
+        Raises:
+            InternalError: If the answer is not what the version promises; then no request was answered.
+        """
+        action = [self._elements(answer.action, index) for index in range(len(self.version.action))]
+        compute_microseconds = answer.compute_microseconds
+        offset = 0
+        for segment in self.segments:
+            end = offset + segment.size
+            part = [
+                elements[offset * tensor_format.row_bytes : end * tensor_format.row_bytes]
+                for elements, tensor_format in zip(action, self.version.action, strict=True)
+            ]
+            segment.request.answer(segment.start, segment.size, part, compute_microseconds)
+            offset = end
+
+    def _elements(self, action: Mapping[str, common_pb2.Tensor], index: int) -> bytes:
+        """Takes the bytes of one action tensor, checked."""
+        expected = self.version.action[index]
+        if expected.name not in action:
+            raise InternalError(f"expected action tensor {expected.name!r} from the replica, got {sorted(action)}")
+        tensor = action[expected.name]
+        elements: bytes = tensor.data
+        if tensor.dtype != expected.dtype or len(elements) != self.size * expected.row_bytes:
+            wanted = tensors.describe(expected.dtype, (self.size, *expected.shape))
+            got = tensors.describe(tensor.dtype, tensor.shape)
+            raise InternalError(f"expected action tensor {expected.name!r} from the replica as {wanted}, got {got}")
+        return elements

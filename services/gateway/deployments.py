@@ -1,0 +1,206 @@
+"""Deployments: what is wanted of Ray Serve, and how far it is.
+
+Ray Serve's own state is the record of what is deployed, so a gateway that starts finds everything again. Each policy is
+one Serve application; its `user_config` names the version to hold, which running replicas load without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from services.gateway.catalogue import Catalogue
+from services.gateway.ray_serve import Application, RayServe
+from services.gateway.registry import RegisteredVersion, Registry
+from steersman.errors import InvalidArgumentError, NotFoundError, SteersmanError
+from steersman.settings import Settings
+from steersman.v1 import deployment_pb2
+
+_log = logging.getLogger(__name__)
+
+_IMPORT_PATH = "services.policy.deployment:build"
+_POLICY_NAME = re.compile(r"[a-z0-9_-]{1,64}")
+_MAX_REPLICAS = 1000
+_FOLLOW_SECONDS = 1.0
+
+_FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
+
+
+class Deployments:
+    """Deploys policies on Ray Serve.
+
+    Args:
+        settings: For what replicas are told and what they reserve.
+        gateways: Internal addresses of all gateways, which replicas attach to.
+        ray_serve: Ray Serve.
+        registry: The model registry.
+        catalogue: Learns which policies are deployed; tells which replicas are attached.
+    """
+
+    def __init__(
+        self, settings: Settings, gateways: list[str], ray_serve: RayServe, registry: Registry, catalogue: Catalogue
+    ) -> None:
+        self._settings = settings
+        self._gateways = gateways
+        self._ray_serve = ray_serve
+        self._registry = registry
+        self._catalogue = catalogue
+        # A change reads all applications and writes all of them back.
+        self._changing = asyncio.Lock()
+
+    async def deploy(self, policy: str, version: int, bundle_uri: str, replicas: int) -> deployment_pb2.Deployment:
+        """Serves a version; see `DeploymentService.Deploy`.
+
+        Raises:
+            SteersmanError: See there.
+        """
+        if not _POLICY_NAME.fullmatch(policy):
+            raise InvalidArgumentError(
+                f"expected a policy of at most 64 lower-case letters, digits, '-' and '_', got {policy!r}"
+            )
+        if version < 0 or (bundle_uri and not version):
+            raise InvalidArgumentError(f"expected a version of at least 1, got {version}")
+        if replicas > _MAX_REPLICAS:
+            raise InvalidArgumentError(f"expected at most {_MAX_REPLICAS} replicas, got {replicas}")
+        if bundle_uri:
+            registered = RegisteredVersion(version, bundle_uri)
+        else:
+            registered = await self._registry.find(policy, version)
+        async with self._changing:
+            configs = await self._configs()
+            kept = _deployment_config(configs[policy])["num_replicas"] if policy in configs else 1
+            configs[policy] = self._application(policy, registered, replicas or kept)
+            await self._ray_serve.replace(list(configs.values()))
+        return self._describe(policy, {"status": "DEPLOYING", "deployed_app_config": configs[policy]})
+
+    async def undeploy(self, policy: str) -> None:
+        """Stops serving a policy; see `DeploymentService.Undeploy`.
+
+        Raises:
+            SteersmanError: See there.
+        """
+        async with self._changing:
+            configs = await self._configs()
+            if policy not in configs or not _is_policy(configs[policy]):
+                raise NotFoundError(f"expected a deployed policy, got {policy!r}")
+            del configs[policy]
+            await self._ray_serve.replace(list(configs.values()))
+
+    async def list(self) -> list[deployment_pb2.Deployment]:
+        """Lists all deployments, by policy.
+
+        Raises:
+            UnavailableError: If Ray cannot be reached.
+        """
+        applications = await self._ray_serve.applications()
+        deployments = [
+            self._describe(name, application)
+            for name, application in sorted(applications.items())
+            if _is_policy(application["deployed_app_config"])
+        ]
+        self._catalogue.set_deployed(
+            {
+                deployment.policy: deployment.message
+                for deployment in deployments
+                if deployment.state != deployment_pb2.DEPLOYMENT_STATE_DELETING
+            }
+        )
+        return deployments
+
+    async def follow(self) -> None:
+        """Keeps the catalogue informed, until cancelled. While Ray cannot be reached, what was known stays."""
+        reachable = True
+        while True:
+            try:
+                await self.list()
+                reachable = True
+            except SteersmanError as error:
+                if reachable:
+                    _log.warning("%s", error)
+                reachable = False
+            await asyncio.sleep(_FOLLOW_SECONDS)
+
+    async def _configs(self) -> dict[str, Application]:
+        """Reads the configs of all applications that are to stay, other people's too."""
+        return {
+            name: application["deployed_app_config"]
+            for name, application in (await self._ray_serve.applications()).items()
+            if application["status"] != "DELETING" and application["deployed_app_config"]
+        }
+
+    def _application(self, policy: str, version: RegisteredVersion, replicas: int) -> Application:
+        settings = self._settings
+        return {
+            "name": policy,
+            "route_prefix": f"/{policy}",
+            "import_path": _IMPORT_PATH,
+            "args": {
+                "policy": policy,
+                "gateways": self._gateways,
+                "max_batch_size": settings.max_batch_size,
+                "max_message_bytes": settings.max_message_bytes,
+                "cache": str(Path(settings.var_dir, "bundles").absolute()),
+                "mlflow_url": settings.mlflow_url,
+            },
+            "deployments": [
+                {
+                    "name": "policy",
+                    "num_replicas": replicas,
+                    "user_config": {"versions": {str(version.version): version.bundle_uri}},
+                    "ray_actor_options": {"num_cpus": settings.replica_cpus},
+                    "graceful_shutdown_timeout_s": settings.shutdown_grace_seconds,
+                }
+            ],
+        }
+
+    def _describe(self, policy: str, application: Application) -> deployment_pb2.Deployment:
+        config = _deployment_config(application["deployed_app_config"])
+        ((version, bundle_uri),) = config["user_config"]["versions"].items()
+        deployment = deployment_pb2.Deployment(
+            policy=policy,
+            version=int(version),
+            bundle_uri=bundle_uri,
+            replicas_wanted=config["num_replicas"],
+            replicas_ready=self._ready(policy, int(version)),
+        )
+        status = application["status"]
+        if status == "DELETING":
+            deployment.state = deployment_pb2.DEPLOYMENT_STATE_DELETING
+            deployment.message = "waits for its replicas to stop"
+        elif status in _FAILED:
+            deployment.state = deployment_pb2.DEPLOYMENT_STATE_FAILED
+            deployment.message = _reason(application)
+        elif deployment.replicas_ready >= deployment.replicas_wanted:
+            deployment.state = deployment_pb2.DEPLOYMENT_STATE_READY
+        else:
+            deployment.state = deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
+            deployment.message = (
+                f"waits for {deployment.replicas_wanted - deployment.replicas_ready} of {deployment.replicas_wanted} "
+                f"replicas to start, load version {version} and attach"
+            )
+        return deployment
+
+    def _ready(self, policy: str, version: int) -> int:
+        dispatcher = self._catalogue.get(policy)
+        if dispatcher is None:
+            return 0
+        return sum(version in attachment.versions and not attachment.leaving for attachment in dispatcher.attachments)
+
+
+def _is_policy(config: dict[str, Any] | None) -> bool:
+    return config is not None and config["import_path"] == _IMPORT_PATH
+
+
+def _deployment_config(config: dict[str, Any]) -> dict[str, Any]:
+    deployment: dict[str, Any] = config["deployments"][0]
+    return deployment
+
+
+def _reason(application: Application) -> str:
+    """Takes the most telling message that Ray Serve has, without the traceback that may follow."""
+    messages = [deployment["message"] for deployment in application.get("deployments", {}).values()]
+    text = next((message for message in messages if message), application.get("message", "")).strip()
+    return text.splitlines()[-1] if text else "Ray Serve gives no reason; its log says more"

@@ -1,0 +1,112 @@
+"""The Ray Serve deployment: a thin wrapper around the replica core.
+
+Ray Serve places, heals and updates replicas. No request of the data plane passes through it; only plain HTTP does:
+`POST /<policy>` with `{"array": [...]}` gives the action.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray import serve
+from ray.serve import Application
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from services.common.logs import configure_logging
+from services.policy.replica import Replica
+from services.policy.runtime import PolicyRuntime
+from services.policy.store import fetch_bundle
+from steersman import spaces, tensors
+from steersman.errors import InvalidArgumentError, SteersmanError
+
+_log = logging.getLogger(__name__)
+
+
+class PolicyReplica:
+    """A replica of a policy under Ray Serve.
+
+    Args:
+        policy: The policy's name.
+        gateways: Internal addresses of all gateways.
+        max_batch_size: The most observations in one batch.
+        max_message_bytes: The largest message on the way to and from a gateway.
+        cache: Folder for downloaded bundles.
+        mlflow_url: The tracking server.
+    """
+
+    def __init__(
+        self,
+        policy: str,
+        gateways: list[str],
+        max_batch_size: int,
+        max_message_bytes: int,
+        cache: str,
+        mlflow_url: str,
+    ) -> None:
+        configure_logging("policy", "INFO")
+        self._cache = Path(cache)
+        self._mlflow_url = mlflow_url
+        replica_id = serve.get_replica_context().replica_id.unique_id
+        self._replica = Replica(policy, replica_id, gateways, max_batch_size, max_message_bytes)
+        self._started = False
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Holds the versions that are wanted now; Ray Serve calls this at the start and on each change.
+
+        Args:
+            user_config: `{"versions": {"<version>": "<bundle URI>"}}`.
+        """
+        loaders = {int(version): functools.partial(self._load, uri) for version, uri in user_config["versions"].items()}
+        await self._replica.load(loaders)
+        if not self._started:
+            self._started = True
+            self._replica.start()
+
+    def _load(self, uri: str) -> PolicyRuntime:
+        return PolicyRuntime(fetch_bundle(uri, self._cache, self._mlflow_url))
+
+    async def __call__(self, request: Request) -> JSONResponse:
+        """Answers plain HTTP: `{"array": [...]}`, one observation or a batch, with action and version."""
+        try:
+            return JSONResponse(self._act(await request.body()))
+        except InvalidArgumentError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+        except SteersmanError as error:
+            return JSONResponse({"error": str(error)}, status_code=503)
+
+    def _act(self, body: bytes) -> dict[str, Any]:
+        version, runtime = max(self._replica.versions.items())
+        specs = list(runtime.spec.observation_tensors)
+        try:
+            sample = json.loads(body)["array"]
+            array = np.asarray(sample, dtype=tensors.NUMPY_DTYPES[specs[0].dtype])
+        except (ValueError, TypeError, KeyError) as error:
+            raise InvalidArgumentError(
+                f'expected JSON like {{"array": [...]}} with {spaces.describe(runtime.spec.observation_space)}, '
+                f"got {body[:80]!r}"
+            ) from error
+        observation = spaces.flatten(array, specs)
+        batched = array.ndim > len(specs[0].shape)
+        batch = observation if batched else {name: tensor[np.newaxis] for name, tensor in observation.items()}
+        actions, _ = self._replica.compute(version, batch)
+        action = spaces.unflatten(actions, list(runtime.spec.action_tensors))
+        return {"action": (action if batched else action[0]).tolist(), "version": version}
+
+    async def __del__(self) -> None:
+        """Leaves; Ray Serve awaits this before it stops the replica."""
+        await self._replica.leave()
+
+
+def build(args: dict[str, Any]) -> Application:
+    """Builds the Serve application of one policy, from the `args` of its Serve config.
+
+    Args:
+        args: The arguments of `PolicyReplica`.
+    """
+    return serve.deployment(PolicyReplica, name="policy").bind(**args)

@@ -1,0 +1,114 @@
+"""The replica core: holds versions, attaches to gateways, computes batches. It knows nothing of Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from services.policy.attachment import GatewayAttachment
+from services.policy.runtime import PolicyRuntime, Tensors
+from steersman.errors import UnavailableError
+from steersman.v1 import replica_pb2
+
+_log = logging.getLogger(__name__)
+
+MAX_BATCHES_IN_FLIGHT = 2
+"""One that is computed and one on the wire."""
+
+
+class Replica:
+    """A replica of a policy.
+
+    Args:
+        policy: The policy's name.
+        replica_id: The replica's own name.
+        gateways: Internal addresses of all gateways.
+        max_batch_size: The most observations that it takes in one batch.
+        max_message_bytes: The largest message on the way to and from a gateway.
+
+    Example:
+        >>> replica = Replica("cartpole", "replica-1", ["127.0.0.1:50061"], 256, 64 * 1024 * 1024)
+        >>> await replica.load({3: lambda: PolicyRuntime(bundle)})
+        >>> replica.start()
+        >>> await replica.leave()
+    """
+
+    def __init__(
+        self, policy: str, replica_id: str, gateways: Sequence[str], max_batch_size: int, max_message_bytes: int
+    ) -> None:
+        self._policy = policy
+        self._replica_id = replica_id
+        self._max_batch_size = max_batch_size
+        self._runtimes: Mapping[int, PolicyRuntime] = {}
+        self._attachments = [
+            GatewayAttachment(address, max_message_bytes, self._announce, self.compute) for address in gateways
+        ]
+
+    @property
+    def versions(self) -> Mapping[int, PolicyRuntime]:
+        """The versions that are loaded, by number."""
+        return MappingProxyType(dict(self._runtimes))
+
+    async def load(self, loaders: Mapping[int, Callable[[], PolicyRuntime]]) -> None:
+        """Holds these versions from now on; what is loaded already stays, what is not listed goes.
+
+        New versions are loaded and warmed in a thread while the old ones answer. Only when all of them are ready are
+        they announced and the old ones let go, so a version that fails to load leaves everything as it was.
+
+        Args:
+            loaders: For each version what loads it.
+
+        Raises:
+            SteersmanError: What a loader raises.
+        """
+        runtimes = {}
+        for version, loader in loaders.items():
+            held = self._runtimes.get(version)
+            runtimes[version] = held if held is not None else await asyncio.to_thread(loader)
+        self._runtimes = runtimes
+        _log.info("%s holds versions %s", self._replica_id, sorted(runtimes))
+        await asyncio.gather(*(attachment.announce() for attachment in self._attachments))
+
+    def start(self) -> None:
+        """Starts to dial the gateways, and keeps dialling those that cannot be reached."""
+        for attachment in self._attachments:
+            attachment.start()
+
+    async def leave(self) -> None:
+        """Says goodbye to every gateway, finishes what it holds and detaches."""
+        await asyncio.gather(*(attachment.leave() for attachment in self._attachments))
+
+    def compute(self, version: int, observation: Tensors) -> tuple[Tensors, int]:
+        """Computes a batch.
+
+        Args:
+            version: The version to compute with.
+            observation: Arrays by wire name, each with a leading batch axis.
+
+        Returns:
+            The action tensors by wire name, and the microseconds that it took.
+
+        Raises:
+            UnavailableError: If the version is not loaded (any more).
+        """
+        runtime = self._runtimes.get(version)
+        if runtime is None:
+            raise UnavailableError(f"expected one of versions {sorted(self._runtimes)}, got {version}")
+        start = time.perf_counter()
+        action = runtime.compute(observation)
+        return action, int((time.perf_counter() - start) * 1e6)
+
+    def _announce(self) -> replica_pb2.Announce:
+        return replica_pb2.Announce(
+            policy=self._policy,
+            replica_id=self._replica_id,
+            versions=[
+                replica_pb2.LoadedVersion(version=version, spec=runtime.spec)
+                for version, runtime in sorted(self._runtimes.items())
+            ],
+            max_batches_in_flight=MAX_BATCHES_IN_FLIGHT,
+            max_batch_size=self._max_batch_size,
+        )
