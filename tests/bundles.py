@@ -43,9 +43,7 @@ def linear_spec(observation_size: int = 4, actions: int = 2) -> common_pb2.Polic
             dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[observation_size], low=[-float("inf")], high=[float("inf")]
         )
     )
-    action_space = common_pb2.Space(
-        discrete=common_pb2.DiscreteSpace(n=actions, dtype=common_pb2.DATA_TYPE_INT64)
-    )
+    action_space = common_pb2.Space(discrete=common_pb2.DiscreteSpace(n=actions, dtype=common_pb2.DATA_TYPE_INT64))
     return common_pb2.PolicySpec(
         observation_space=observation_space,
         action_space=action_space,

@@ -11,6 +11,8 @@ from services.gateway.versions import Version, read_version
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import replica_pb2
 
+_batch_ids = count(1)
+
 
 class Attachment:
     """A replica that is attached.
@@ -25,6 +27,7 @@ class Attachment:
         versions: The versions that it has loaded, by number.
         max_batch_size: The most observations that it takes in one batch.
         leaving: Whether it takes no more batches.
+        last_given: When it was given its last batch, counted in batches of all replicas.
 
     Raises:
         InvalidArgumentError: If the announcement makes no sense.
@@ -36,7 +39,7 @@ class Attachment:
         self.leaving = False
         self._send = send
         self._batches: dict[int, Batch] = {}
-        self._batch_ids = count(1)
+        self.last_given = 0
         self.announce(announce)
 
     def announce(self, announce: replica_pb2.Announce) -> None:
@@ -76,7 +79,8 @@ class Attachment:
             segments: The observations.
             queue_depth: Observations that still wait.
         """
-        batch = Batch(next(self._batch_ids), version, segments, sum(segment.size for segment in segments))
+        self.last_given = next(_batch_ids)
+        batch = Batch(self.last_given, version, segments, sum(segment.size for segment in segments))
         self._batches[batch.id] = batch
         self._send(batch.message(queue_depth))
         return batch

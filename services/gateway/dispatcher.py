@@ -185,16 +185,24 @@ class Dispatcher:
 
     def _dispatch_version(self, number: int, queue: RequestQueue) -> None:
         """Gives what waits for one version to the replicas that can take it, the idlest first."""
-        candidates = [attachment for attachment in self._attachments if attachment.can_take(number)]
-        candidates.sort(key=lambda attachment: attachment.in_flight)
-        for index, attachment in enumerate(candidates):
-            # An even share for each that is as idle as this one.
-            equals = sum(other.in_flight == attachment.in_flight for other in candidates[index:])
-            share = -(-queue.waiting // equals)
-            segments = queue.take(attachment.max_batch_size, share)
-            if not segments:
+        while queue.waiting:
+            candidates = [attachment for attachment in self._attachments if attachment.can_take(number)]
+            if not candidates:
                 break
-            now = time.monotonic()
-            for segment in segments:
-                segment.request.departed = segment.request.departed or now
-            attachment.give(self._versions[number], segments, queue.waiting)
+            idlest = min(candidates, key=_busyness)
+            # An even share for each replica that is as idle, so that none takes everything.
+            equals = sum(attachment.in_flight == idlest.in_flight for attachment in candidates)
+            segments = queue.take(idlest.max_batch_size, -(-queue.waiting // equals))
+            if segments:
+                self._give(idlest, self._versions[number], segments, queue.waiting)
+
+    def _give(self, attachment: Attachment, version: Version, segments: list[Segment], still_waiting: int) -> None:
+        now = time.monotonic()
+        for segment in segments:
+            segment.request.departed = segment.request.departed or now
+        attachment.give(version, segments, still_waiting)
+
+
+def _busyness(attachment: Attachment) -> tuple[int, int]:
+    """Orders replicas by the batches they hold, then by how lately they were given one."""
+    return attachment.in_flight, attachment.last_given
