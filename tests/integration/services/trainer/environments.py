@@ -1,0 +1,43 @@
+"""An environment with everything that is unusual: a float64 observation of two axes and actions that start at 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+ODD = "SteersmanOdd-v0"
+
+
+class Odd(gymnasium.Env[npt.NDArray[np.float64], np.int64]):
+    """Rewards the action that matches the largest column sum; refuses actions outside of its space."""
+
+    def __init__(self) -> None:
+        self.observation_space = gymnasium.spaces.Box(-5.0, 5.0, (2, 3), np.float64)
+        self.action_space = gymnasium.spaces.Discrete(3, start=3)
+        self._steps = 0
+        self._observation = np.zeros((2, 3))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self._steps = 0
+        self._observation = self.np_random.uniform(-5.0, 5.0, (2, 3))
+        return self._observation, {}
+
+    def step(self, action: np.int64) -> tuple[npt.NDArray[np.float64], float, bool, bool, dict[str, Any]]:
+        if not self.action_space.contains(action):
+            raise ValueError(f"expected an action in {self.action_space}, got {action!r}")
+        reward = float(int(action) - 3 == int(self._observation.sum(axis=0).argmax()))
+        self._steps += 1
+        self._observation = self.np_random.uniform(-5.0, 5.0, (2, 3))
+        return self._observation, reward, self._steps >= 10, False, {}
+
+
+def register() -> None:
+    """Makes the environment known to Gymnasium in this process."""
+    if ODD not in gymnasium.registry:
+        gymnasium.register(ODD, entry_point=lambda **_: Odd())
