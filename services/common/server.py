@@ -41,9 +41,15 @@ class Server:
     """
 
     def __init__(
-        self, server: grpc.aio.Server, address: str, names: Sequence[str], servicer: health.aio.HealthServicer
+        self,
+        server: grpc.aio.Server,
+        address: str,
+        names: Sequence[str],
+        servicer: health.aio.HealthServicer,
+        grace_seconds: float,
     ) -> None:
         self.address = address
+        self._grace_seconds = grace_seconds
         self._server = server
         self._names = ("", *names)
         self._health = servicer
@@ -55,23 +61,22 @@ class Server:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         _log.info("listening on %s", self.address)
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Says NOT_SERVING, takes no new calls and gives those in flight time to finish.
-
-        Args:
-            grace_seconds: After so long, calls that still run are cancelled.
-        """
+    async def stop(self) -> None:
+        """Says NOT_SERVING, takes no new calls and gives those in flight time to finish."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_seconds)
+        await self._server.stop(self._grace_seconds)
 
 
-def create_server(settings: Settings, address: str, services: Sequence[Service]) -> Server:
+def create_server(
+    settings: Settings, address: str, services: Sequence[Service], grace_seconds: float | None = None
+) -> Server:
     """Makes a server; it does not listen yet, but its address is taken.
 
     Args:
-        settings: For message sizes.
+        settings: For message sizes and the default grace period.
         address: `host:port`, or `unix:/path`. Port 0 takes a free port.
         services: What it serves.
+        grace_seconds: How long calls may still run once it stops, before they are cancelled.
 
     Raises:
         OSError: If the address is in use or not this machine's.
@@ -99,7 +104,8 @@ def create_server(settings: Settings, address: str, services: Sequence[Service])
     if not address.startswith("unix:"):
         host, _, _ = address.rpartition(":")
         address = f"{host}:{port}"
-    return Server(server, address, names, health_servicer)
+    grace_seconds = settings.shutdown_grace_seconds if grace_seconds is None else grace_seconds
+    return Server(server, address, names, health_servicer, grace_seconds)
 
 
 async def wait_for_stop_signal() -> None:
@@ -112,15 +118,14 @@ async def wait_for_stop_signal() -> None:
     _log.info("stopping")
 
 
-async def serve_until_stopped(settings: Settings, *servers: Server) -> None:
+async def serve_until_stopped(*servers: Server) -> None:
     """Starts servers, waits for a stop signal and stops them in the same order.
 
     Args:
-        settings: For the grace period.
         *servers: The servers.
     """
     for server in servers:
         await server.start()
     await wait_for_stop_signal()
     for server in servers:
-        await server.stop(settings.shutdown_grace_seconds)
+        await server.stop()

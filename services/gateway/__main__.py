@@ -50,11 +50,15 @@ async def run(settings: Settings) -> None:
         ],
     )
     internal = create_server(
-        settings, settings.gateway_replica_address, [Service("steersman.v1.ReplicaService", add_replicas)]
+        settings,
+        settings.gateway_replica_address,
+        [Service("steersman.v1.ReplicaService", add_replicas)],
+        # Once the public server has stopped, the streams of replicas have nothing more to carry, and never end.
+        grace_seconds=0,
     )
     following = asyncio.create_task(deployments.follow())
     # The public server stops first: what it has taken is still computed by the replicas behind the internal one.
-    await serve_until_stopped(settings, public, internal)
+    await serve_until_stopped(public, internal)
     following.cancel()
     await ray_serve.close()
     await registry.close()

@@ -1,3 +1,5 @@
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ SPACES = [
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 @given(seed=st.integers(0, 2**31 - 1), size=st.integers(1, 4))
-def test_samples_and_batches_survive_the_wire(space: gymnasium.Space, seed: int, size: int) -> None:
+def test_samples_and_batches_survive_the_wire(space: gymnasium.Space[Any], seed: int, size: int) -> None:
     specs = spaces.tensor_specs(spaces.from_gymnasium(space), spaces.OBSERVATION)
     space.seed(seed)
     sample = space.sample()
@@ -37,7 +39,7 @@ def test_bounds_are_kept_short_where_they_are_equal() -> None:
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_a_space_is_described_as_gymnasium_prints_it(space: gymnasium.Space) -> None:
+def test_a_space_is_described_as_gymnasium_prints_it(space: gymnasium.Space[Any]) -> None:
     described = spaces.describe(spaces.from_gymnasium(space))
     assert described.split("(")[0] == str(space).split("(")[0]
 
