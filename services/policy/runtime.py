@@ -26,8 +26,7 @@ class PolicyRuntime:
         spec: What it takes and gives.
 
     Raises:
-        InvalidArgumentError: If onnxruntime cannot load the model, or its inputs and outputs are not what the manifest
-            says.
+        InvalidArgumentError: If onnxruntime cannot load the model, or it does not do what the manifest says.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -43,8 +42,7 @@ class PolicyRuntime:
             raise InvalidArgumentError(f"cannot load {bundle.model_path}: {error}") from error
         self._outputs = [spec.name for spec in self.spec.action_tensors]
         self._check_names(bundle)
-        for size in _WARM_UP_BATCH_SIZES:
-            self.compute(self._zeros(size))
+        self._warm_up(bundle)
 
     def compute(self, observation: Tensors) -> Tensors:
         """Computes the greedy actions for a batch of observations.
@@ -67,8 +65,14 @@ class PolicyRuntime:
                 f"got {sorted(inputs)} and {sorted(outputs)}"
             )
 
-    def _zeros(self, size: int) -> Tensors:
-        return {
-            spec.name: np.zeros((size, *spec.shape), tensors.NUMPY_DTYPES[spec.dtype])
-            for spec in self.spec.observation_tensors
-        }
+    def _warm_up(self, bundle: Bundle) -> None:
+        """Computes batches of zeros, so that the first request does not pay for onnxruntime's preparations."""
+        for size in _WARM_UP_BATCH_SIZES:
+            zeros = {
+                spec.name: np.zeros((size, *spec.shape), tensors.NUMPY_DTYPES[spec.dtype])
+                for spec in self.spec.observation_tensors
+            }
+            try:
+                self.compute(zeros)
+            except Exception as error:
+                raise InvalidArgumentError(f"{bundle.model_path} cannot compute a batch of {size}: {error}") from error

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from services.policy.store import fetch_bundle
+from steersman.errors import InvalidArgumentError, UnavailableError
+from tests.bundles import write_linear_bundle
+from tests.ports import free_address
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_a_folder_is_read_where_it_lies(tmp_path: Path, prefix: str) -> None:
+    bundle = write_linear_bundle(tmp_path / "bundle")
+    assert fetch_bundle(f"{prefix}{tmp_path}/bundle", tmp_path / "cache", "http://nobody") == bundle
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="cannot read"):
+        fetch_bundle(str(tmp_path), tmp_path / "cache", "http://nobody")
+
+
+def test_a_download_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    url = f"http://{free_address()}"
+    with pytest.raises(UnavailableError, match="cannot download"):
+        fetch_bundle("mlflow-artifacts:/1/abc/artifacts/bundle", tmp_path / "cache", url)
+    assert list((tmp_path / "cache").iterdir()) == []
