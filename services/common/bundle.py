@@ -102,8 +102,9 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    text = _read_bounded(path, MAX_MANIFEST_BYTES)
     try:
-        manifest = json.loads(_read_bounded(path, MAX_MANIFEST_BYTES))
+        manifest = json.loads(text)
     except ValueError as error:
         raise InvalidArgumentError(f"{path} is not JSON: {error}") from error
     if not isinstance(manifest, dict):

@@ -26,6 +26,8 @@ _POLICY_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _MAX_REPLICAS = 1000
 _FOLLOW_SECONDS = 1.0
 
+_ERROR_CLASS = re.compile(r"^[\w.]*Error: ")
+
 _FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
@@ -203,4 +205,7 @@ def _reason(application: Application) -> str:
     """Takes the most telling message that Ray Serve has, without the traceback that may follow."""
     messages = [deployment["message"] for deployment in application.get("deployments", {}).values()]
     text = next((message for message in messages if message), application.get("message", "")).strip()
-    return text.splitlines()[-1] if text else "Ray Serve gives no reason; its log says more"
+    if not text:
+        return "Ray Serve gives no reason; its log says more"
+    # The last line of a traceback is "package.module.ErrorClass: what happened".
+    return _ERROR_CLASS.sub("", text.splitlines()[-1])

@@ -1,0 +1,171 @@
+"""Deployments on a real Ray Serve, and the model registry of a real MLflow."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+
+from services.common.bundle import Bundle
+from steersman import PolicyClient
+from steersman.errors import NotFoundError, UnavailableError
+from steersman.v1 import deployment_pb2, deployment_pb2_grpc
+from tests.conftest import Stack
+from tests.gateways import gateway_process
+
+pytestmark = pytest.mark.integration
+
+OBSERVATION = np.array([0.1, -0.2, 0.3, -0.4], np.float32)
+
+
+@pytest.fixture(scope="module")
+def deployments(stack: Stack) -> Iterator[deployment_pb2_grpc.DeploymentServiceStub]:
+    with grpc.insecure_channel(stack.settings.gateway_address) as channel:
+        yield deployment_pb2_grpc.DeploymentServiceStub(channel)
+
+
+def wait_for(
+    deployments: deployment_pb2_grpc.DeploymentServiceStub,
+    policy: str,
+    condition: Callable[[deployment_pb2.Deployment | None], bool],
+) -> deployment_pb2.Deployment | None:
+    """Polls a deployment until the condition holds."""
+    deadline = time.monotonic() + 90
+    while True:
+        listed = deployments.ListDeployments(deployment_pb2.ListDeploymentsRequest()).deployments
+        found = next((deployment for deployment in listed if deployment.policy == policy), None)
+        if condition(found):
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+
+
+def is_ready(deployment: deployment_pb2.Deployment | None) -> bool:
+    return deployment is not None and deployment.state == deployment_pb2.DEPLOYMENT_STATE_READY
+
+
+def is_failed(deployment: deployment_pb2.Deployment | None) -> bool:
+    return deployment is not None and deployment.state == deployment_pb2.DEPLOYMENT_STATE_FAILED
+
+
+def is_gone(deployment: deployment_pb2.Deployment | None) -> bool:
+    return deployment is None
+
+
+def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
+    stack: Stack,
+    deployments: deployment_pb2_grpc.DeploymentServiceStub,
+    bundle: Bundle,
+    other_bundle: Bundle,
+) -> None:
+    request = deployment_pb2.DeployRequest(policy="linear", version=1, bundle_uri=str(bundle.folder))
+    accepted = deployments.Deploy(request).deployment
+    assert accepted.state == deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
+    assert "waits for 1 of 1 replicas" in accepted.message
+    ready = wait_for(deployments, "linear", is_ready)
+    assert ready is not None
+    assert (ready.version, ready.bundle_uri, ready.replicas_ready) == (1, str(bundle.folder), 1)
+
+    with PolicyClient("linear", address=stack.settings.gateway_address) as client:
+        answer = client.ask(OBSERVATION)
+        assert answer.version == 1
+
+        url = f"http://{stack.settings.serve_http_address}/linear"
+        over_http = httpx.post(url, json={"array": OBSERVATION.tolist()})
+        assert over_http.json() == {"action": answer.action, "version": 1}
+        batch = httpx.post(url, json={"array": [OBSERVATION.tolist()] * 3})
+        assert batch.json()["action"] == [answer.action] * 3
+        for body in (b"oops", b"{}", b'{"array": [1, 2]}', b'{"array": "x"}', b"[]"):
+            refused = httpx.post(url, content=body)
+            assert refused.status_code == 400
+            assert "expected" in refused.json()["error"]
+
+        request.version, request.bundle_uri, request.replicas = 2, str(other_bundle.folder), 2
+        deployments.Deploy(request)
+        ready = wait_for(deployments, "linear", is_ready)
+        assert ready is not None
+        assert (ready.version, ready.replicas_wanted, ready.replicas_ready) == (2, 2, 2)
+        assert client.ask(OBSERVATION).version == 2
+
+        deployments.Undeploy(deployment_pb2.UndeployRequest(policy="linear"))
+        wait_for(deployments, "linear", is_gone)
+        with pytest.raises(NotFoundError):
+            client.ask(OBSERVATION)
+
+
+def test_a_deployment_that_cannot_load_says_why(
+    stack: Stack, deployments: deployment_pb2_grpc.DeploymentServiceStub, tmp_path: Path
+) -> None:
+    deployments.Deploy(deployment_pb2.DeployRequest(policy="broken", version=1, bundle_uri=str(tmp_path)))
+    failed = wait_for(deployments, "broken", is_failed)
+    assert failed is not None
+    assert failed.message == f"cannot read {tmp_path}/manifest.json: No such file or directory"
+    with (
+        PolicyClient("broken", address=stack.settings.gateway_address) as client,
+        pytest.raises(UnavailableError, match="cannot read"),
+    ):
+        client.act(OBSERVATION)
+    deployments.Undeploy(deployment_pb2.UndeployRequest(policy="broken"))
+    wait_for(deployments, "broken", is_gone)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "words"),
+    [
+        (
+            deployment_pb2.DeployRequest(policy="nobody"),
+            grpc.StatusCode.NOT_FOUND,
+            "expected a registered version of policy 'nobody'",
+        ),
+        (
+            deployment_pb2.DeployRequest(policy="nobody", version=3),
+            grpc.StatusCode.NOT_FOUND,
+            "expected registered version 3 of policy 'nobody'",
+        ),
+        (deployment_pb2.DeployRequest(policy="No Body"), grpc.StatusCode.INVALID_ARGUMENT, "lower-case"),
+        (deployment_pb2.DeployRequest(policy="nobody", version=-1), grpc.StatusCode.INVALID_ARGUMENT, "got -1"),
+        (
+            deployment_pb2.DeployRequest(policy="nobody", bundle_uri="/nowhere"),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "expected a version",
+        ),
+        (
+            deployment_pb2.DeployRequest(policy="nobody", replicas=100_000),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "got 100000",
+        ),
+    ],
+)
+def test_bad_deployments_are_refused(
+    deployments: deployment_pb2_grpc.DeploymentServiceStub,
+    request_: deployment_pb2.DeployRequest,
+    code: grpc.StatusCode,
+    words: str,
+) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        deployments.Deploy(request_)
+    assert isinstance(refused.value, grpc.Call)
+    assert refused.value.code() == code
+    assert words in (refused.value.details() or "")
+
+
+def test_what_is_not_deployed_cannot_be_undeployed(
+    deployments: deployment_pb2_grpc.DeploymentServiceStub,
+) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        deployments.Undeploy(deployment_pb2.UndeployRequest(policy="nobody"))
+    assert isinstance(refused.value, grpc.Call)
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_without_ray_deployments_are_unavailable(tmp_path: Path) -> None:
+    with gateway_process(tmp_path) as gateway, grpc.insecure_channel(gateway.address) as channel:
+        stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.ListDeployments(deployment_pb2.ListDeploymentsRequest())
+        assert isinstance(refused.value, grpc.Call)
+        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "cannot reach Ray at http://127.0.0.1" in (refused.value.details() or "")
