@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from steersman.settings import Settings, port_of
+
+
+def test_every_setting_has_a_description_that_is_a_sentence() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description[0].isupper(), name
+        assert field.description.endswith("."), name
+
+
+def test_every_setting_has_a_default_and_is_on_loopback() -> None:
+    settings = Settings()
+
+    for name, value in settings:
+        if name.endswith("_address"):
+            assert value.startswith("127.0.0.1:"), name
+        if name.endswith("_url"):
+            assert value.startswith("http://127.0.0.1:"), name
+
+
+def test_the_environment_overrides_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERSMAN_GATEWAY_ADDRESS", "127.0.0.1:1234")
+    monkeypatch.setenv("STEERSMAN_MAX_BATCH_SIZE", "7")
+
+    settings = Settings()
+
+    assert settings.gateway_address == "127.0.0.1:1234"
+    assert settings.max_batch_size == 7
+
+
+def test_the_file_overrides_the_default_and_the_environment_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "harbour.toml"
+    file.write_text('log_level = "DEBUG"\nmax_batch_size = 3\n')
+    monkeypatch.setenv("STEERSMAN_CONFIG", str(file))
+    monkeypatch.setenv("STEERSMAN_MAX_BATCH_SIZE", "7")
+
+    settings = Settings()
+
+    assert settings.log_level == "DEBUG"
+    assert settings.max_batch_size == 7
+
+
+def test_a_file_in_the_working_folder_is_read_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "steersman.toml").write_text('log_level = "WARNING"\n')
+    monkeypatch.delenv("STEERSMAN_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    assert Settings().log_level == "WARNING"
+
+
+def test_an_unknown_name_in_the_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "harbour.toml"
+    file.write_text('gateway_adress = "127.0.0.1:1"\n')
+    monkeypatch.setenv("STEERSMAN_CONFIG", str(file))
+
+    with pytest.raises(ValidationError, match="gateway_adress"):
+        Settings()
+
+
+def test_a_value_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEERSMAN_MAX_BATCH_SIZE", "0")
+
+    with pytest.raises(ValidationError, match="max_batch_size"):
+        Settings()
+
+
+def test_the_token_lies_in_var_dir_unless_told_otherwise() -> None:
+    assert Settings(var_dir=Path("/a")).ray_token_file == Path("/a/ray/auth_token")
+    assert Settings(var_dir=Path("/a"), ray_token_path=Path("/b")).ray_token_file == Path("/b")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().log_level = "DEBUG"  # type: ignore[misc]
+
+
+@given(host=st.sampled_from(["127.0.0.1", "localhost", "[::1]"]), port=st.integers(0, 65535))
+def test_the_port_of_an_address(host: str, port: int) -> None:
+    assert port_of(f"{host}:{port}") == port
+
+
+@pytest.mark.parametrize("address", ["", "localhost", "localhost:", "localhost:http", "50051:"])
+def test_an_address_without_port_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="expected an address like"):
+        port_of(address)
