@@ -1,0 +1,140 @@
+"""Ray's jobs and nodes, through the REST API of Ray's dashboard.
+
+Plain HTTP rather than Ray's own client: that one blocks, has no timeouts and imports all of Ray.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from steersman.errors import UnavailableError
+
+# Ray answers a submission once it has placed the job's supervisor, which takes seconds on a busy machine.
+_TIMEOUT_SECONDS = 60.0
+_CONNECT_TIMEOUT_SECONDS = 3.0
+
+
+class JobStatus(enum.Enum):
+    """Ray's name for where a job is."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPED = "STOPPED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as Ray knows it.
+
+    Attributes:
+        status: Where it is.
+        message: Ray's explanation of the status.
+    """
+
+    status: JobStatus
+    message: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will not run any more."""
+        return self.status not in {JobStatus.PENDING, JobStatus.RUNNING}
+
+
+class RayJobs:
+    """A client; an async context manager.
+
+    Every method raises UnavailableError where Ray's dashboard cannot be reached, or refuses the call.
+
+    Args:
+        url: Ray's dashboard.
+        token_file: File with Ray's authentication token; where there is none, the cluster is asked without.
+    """
+
+    def __init__(self, url: str, token_file: Path) -> None:
+        self._url = url
+        self._token_file = token_file
+        # No proxies: the dashboard is on this machine or in this network.
+        self._http = httpx.AsyncClient(
+            base_url=url, timeout=httpx.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_TIMEOUT_SECONDS), trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        """Gives the client itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
+        """Submits a job.
+
+        Args:
+            submission_id: Its id, chosen by the caller.
+            entrypoint: The shell command that it runs.
+            environment: Environment variables of it and of all its workers.
+        """
+        await self._call(
+            "POST",
+            "/api/jobs/",
+            json={
+                "entrypoint": entrypoint,
+                "submission_id": submission_id,
+                "runtime_env": {"env_vars": dict(environment)},
+            },
+        )
+
+    async def get(self, submission_id: str) -> Job | None:
+        """Gives a job; None if Ray does not know it, for instance because its head was restarted since."""
+        response = await self._call("GET", f"/api/jobs/{submission_id}", missing_ok=True)
+        if response is None:
+            return None
+        body = response.json()
+        return Job(JobStatus(body["status"]), str(body.get("message") or ""))
+
+    async def stop(self, submission_id: str) -> None:
+        """Tells a job to stop: SIGTERM now and SIGKILL three seconds later. Does nothing if Ray does not know it."""
+        await self._call("POST", f"/api/jobs/{submission_id}/stop", missing_ok=True)
+
+    async def nodes(self) -> Sequence[Mapping[str, float]]:
+        """Gives the resources, such as {"CPU": 16.0}, of each node that is alive."""
+        response = await self._call("GET", "/api/v0/nodes", params={"detail": "true", "limit": "10000"})
+        assert response is not None  # noqa: S101 - only missing_ok gives None
+        found: list[dict[str, Any]] = response.json()["data"]["result"]["result"]
+        return [node["resources_total"] for node in found if node["state"] == "ALIVE"]
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        missing_ok: bool = False,
+        **arguments: Any,  # noqa: ANN401 - httpx's own
+    ) -> httpx.Response | None:
+        # Read every time: a new Ray may have a new token.
+        headers = {}
+        if self._token_file.is_file():
+            headers["Authorization"] = f"Bearer {self._token_file.read_text().strip()}"
+        try:
+            response = await self._http.request(method, path, headers=headers, **arguments)
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"Ray at {self._url} does not answer: {error or type(error).__name__}") from error
+        if missing_ok and response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        if response.is_error:
+            reason = (response.text.strip().splitlines() or [response.reason_phrase])[-1]
+            raise UnavailableError(
+                f"Ray at {self._url} refused {method} {path} with status {response.status_code}: {reason}"
+            )
+        return response
