@@ -18,6 +18,7 @@ _log = logging.getLogger("services.trainer")
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
     # A caller waits for the answer: tell them soon that MLflow is away. Jobs keep MLflow's patient defaults.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",

@@ -83,9 +83,10 @@ def _mean_std_filter(piece: Any) -> list[Step]:  # noqa: ANN401
         raise FailedPreconditionError(
             f"cannot export MeanStdFilter for {piece.input_observation_space}: expected a Box; flatten it first"
         )
-    mean = torch.as_tensor(np.asarray(frozen.running_stats.mean, np.float64))
+    # Copies: the filter changes its arrays in place.
+    mean = torch.tensor(np.asarray(frozen.running_stats.mean, np.float64))
     # RLlib keeps the mean in float64 and the deviation in float32, and the quotient is float64.
-    deviation = torch.as_tensor(np.asarray(frozen.running_stats.std + SMALL_NUMBER, np.float64))
+    deviation = torch.tensor(np.asarray(frozen.running_stats.std + SMALL_NUMBER, np.float64))
     demean, scale, limit = bool(frozen.demean), bool(frozen.destd), frozen.clip
 
     def normalise(observation: torch.Tensor) -> torch.Tensor:

@@ -185,6 +185,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None} | {
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
 

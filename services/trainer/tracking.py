@@ -6,6 +6,7 @@ MLflow's own: SCHEDULED, RUNNING, FINISHED, FAILED, KILLED.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ from steersman.errors import NotFoundError, UnavailableError
 from steersman.v1 import trainer_pb2
 
 EXPERIMENT = "steersman"
+
+LONGEST_SPEC = 8000
+"""Characters that a spec may have as JSON: what MLflow's tags hold."""
+
 SCHEDULED, RUNNING, FINISHED, FAILED, KILLED = "SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"
 FINAL = frozenset({FINISHED, FAILED, KILLED})
 
@@ -36,6 +41,8 @@ _METRICS = (*_REQUIRED_METRICS, *_OPTIONAL_METRICS)
 
 _WHOLE = frozenset({"steps"})
 _MILLISECONDS = 1000
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,11 @@ class TrackedRun:
     latest: trainer_pb2.Iteration | None
 
 
+def spec_json(spec: trainer_pb2.RunSpec) -> str:
+    """Writes a spec as it is recorded."""
+    return json_format.MessageToJson(spec, indent=None, preserving_proto_field_name=True)
+
+
 class Tracking:
     """MLflow's tracking server, in the words of runs and iterations. Calls block.
 
@@ -84,7 +96,7 @@ class Tracking:
             experiment = self._experiment(create=True)
             tags = {
                 _POLICY: spec.policy,
-                _SPEC: json_format.MessageToJson(spec, indent=None, preserving_proto_field_name=True),
+                _SPEC: spec_json(spec),
             }
             name = f"{spec.policy}-{spec.environment.id}-{spec.algorithm}".lower()
             run_id: str = self._client.create_run(experiment, tags=tags, run_name=name).info.run_id
@@ -200,19 +212,18 @@ class Tracking:
         return str(self._client.create_experiment(EXPERIMENT)) if create else None
 
     @contextmanager
-    def _reachable(self, run_id: str = "") -> Iterator[None]:
-        """Turns MLflow's errors into ours."""
+    def _reachable(self, run_id: str | None = None) -> Iterator[None]:
+        """Turns MLflow's errors into ours, in calls about one run or about none."""
         try:
             yield
         except MlflowException as error:
             # An invalid id is one that does not exist.
-            if run_id and error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            if run_id is not None and error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise NotFoundError(f"expected the id of a run, got {run_id!r}") from error
-            raise UnavailableError(f"MLflow at {self._url} does not answer: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+            if error.error_code in {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"}:
+                _log.warning("MLflow does not answer: %s", error)
+                raise UnavailableError(f"MLflow at {self._url} does not answer") from error
+            raise
 
 
 def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401 - MLflow is not type-checked

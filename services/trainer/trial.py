@@ -137,7 +137,9 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
             algorithm=spec.algorithm,
             provenance={
                 "run_id": self._plan.run_id,
-                "spec": json_format.MessageToDict(spec, preserving_proto_field_name=True),
+                "environment_kwargs": plain_values(spec.environment.kwargs),
+                "settings": plain_values(spec.settings),
+                "seed": spec.seed,
                 "iteration": iteration.iteration,
                 "steps": iteration.steps,
                 "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -9,6 +9,7 @@ import secrets
 
 from services.trainer.environments import plain_values, spaces_of
 from services.trainer.exportable import check_spaces
+from services.trainer.tracking import LONGEST_SPEC, spec_json
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
 
@@ -82,6 +83,8 @@ def complete(spec: trainer_pb2.RunSpec) -> tuple[trainer_pb2.RunSpec, list[dict[
         completed.num_envs_per_env_runner = _DEFAULT_ENVS_PER_ENV_RUNNER
     if not spec.HasField("seed"):
         completed.seed = secrets.randbits(31)
+    if (length := len(spec_json(completed))) > LONGEST_SPEC:
+        raise InvalidArgumentError(f"expected a spec of at most {LONGEST_SPEC} characters as JSON, got {length}")
     config = algorithms.build_config(completed)
     algorithms.check_model(completed)
     return completed, algorithms.bundles(config)

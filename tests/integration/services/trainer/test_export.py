@@ -19,6 +19,7 @@ from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilte
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.tune.trainable import trainable
 
 from services.common.bundle import Bundle, read_bundle
 from services.trainer import greedy
@@ -33,7 +34,14 @@ environments.register()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
+def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # Outside of Tune, an algorithm makes a folder for its logs in the home folder and nothing can tell it otherwise.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainable, "DEFAULT_STORAGE_PATH", str(tmp_path_factory.mktemp("logs")))
+        yield from _local_ray()
+
+
+def _local_ray() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
     yield
     ray.shutdown()

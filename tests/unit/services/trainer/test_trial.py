@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from services.trainer.trial import iteration_of, reached
+from steersman.v1.trainer_pb2 import Iteration, StopCriteria
+
+
+@pytest.mark.parametrize(
+    ("stop", "before", "after"),
+    [
+        (StopCriteria(iterations=3), Iteration(iteration=2), Iteration(iteration=3)),
+        (StopCriteria(steps=100), Iteration(steps=99), Iteration(steps=101)),
+        (StopCriteria(seconds=1.5), Iteration(seconds=1.4), Iteration(seconds=1.5)),
+        (
+            StopCriteria(episode_return=450),
+            Iteration(evaluated_return=449.0),
+            Iteration(evaluated_return=450.0),
+        ),
+        (
+            StopCriteria(episode_return=-100),
+            Iteration(),
+            Iteration(evaluated_return=-99.0),
+        ),
+        (
+            StopCriteria(episode_return=450, iterations=10),
+            Iteration(iteration=9, evaluated_return=1.0),
+            Iteration(iteration=10, evaluated_return=1.0),
+        ),
+    ],
+)
+def test_a_run_ends_with_the_first_criterion_that_is_met(
+    stop: StopCriteria, before: Iteration, after: Iteration
+) -> None:
+    assert not reached(stop, before)
+    assert reached(stop, after)
+
+
+def test_a_training_return_ends_nothing() -> None:
+    assert not reached(StopCriteria(episode_return=450), Iteration(training_return=500))
+
+
+def test_result_of_an_iteration_in_which_no_episode_ended() -> None:
+    result = {
+        "training_iteration": 1,
+        "num_env_steps_sampled_lifetime": 64.0,
+        "time_total_s": 0.5,
+        "env_runners": {"episode_return_mean": math.nan},
+    }
+    iteration = iteration_of(result)
+    assert (iteration.iteration, iteration.steps, iteration.seconds) == (1, 64, 0.5)
+    assert not iteration.HasField("training_return")
+    assert not iteration.HasField("episode_length")
+
+
+def test_result_of_an_iteration_in_which_one_did() -> None:
+    result = {
+        "training_iteration": 2,
+        "num_env_steps_sampled_lifetime": 128,
+        "time_total_s": 1.0,
+        "env_runners": {"episode_return_mean": 20.0, "episode_len_mean": 21.0},
+    }
+    iteration = iteration_of(result)
+    assert (iteration.training_return, iteration.episode_length) == (20.0, 21.0)

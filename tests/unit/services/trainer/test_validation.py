@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from services.trainer import validation
+from steersman.errors import InvalidArgumentError
+from steersman.v1.trainer_pb2 import Environment, RunSpec, StopCriteria
+
+ONE = StopCriteria(iterations=1)
+
+
+def spec(
+    policy: str = "cartpole", environment: str = "CartPole-v1", algorithm: str = "PPO", stop: StopCriteria = ONE
+) -> RunSpec:
+    return RunSpec(policy=policy, environment=Environment(id=environment), algorithm=algorithm, stop=stop)
+
+
+def test_defaults_are_filled_in() -> None:
+    completed, bundles = validation.complete(spec())
+    assert completed.num_env_runners == 1
+    assert completed.num_envs_per_env_runner == 16
+    assert completed.HasField("seed")
+    assert "lr" in completed.settings
+    assert len(bundles) == 2
+
+
+def test_what_was_asked_for_stays() -> None:
+    asked = spec()
+    asked.num_env_runners, asked.num_envs_per_env_runner, asked.seed = 0, 4, 0
+    asked.settings.update({"lr": 0.5})
+    completed, bundles = validation.complete(asked)
+    assert (completed.num_env_runners, completed.num_envs_per_env_runner, completed.seed) == (0, 4, 0)
+    assert completed.settings["lr"] == 0.5
+    assert len(bundles) == 1
+    assert asked.settings.keys() == {"lr"}
+
+
+def test_completing_twice_changes_nothing() -> None:
+    completed, _ = validation.complete(spec())
+    assert validation.complete(completed)[0] == completed
+
+
+def test_seeds_differ_from_run_to_run() -> None:
+    assert len({validation.complete(spec())[0].seed for _ in range(3)}) > 1
+
+
+@pytest.mark.parametrize("name", ["", "Cart", "cart pole", "a/b", "../x", "a" * 65, "pölicy", "a\n"])
+def test_policy_name(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="policy name"):
+        validation.complete(spec(policy=name))
+
+
+@pytest.mark.parametrize(
+    ("stop", "message"),
+    [
+        (StopCriteria(), "at least one stop criterion"),
+        (StopCriteria(episode_return=math.nan), "finite stop.episode_return"),
+        (StopCriteria(episode_return=math.inf), "finite stop.episode_return"),
+        (StopCriteria(seconds=-1, iterations=1), "stop.seconds of at least 0"),
+        (StopCriteria(seconds=math.inf), "stop.seconds of at least 0"),
+    ],
+)
+def test_stop_criteria(stop: StopCriteria, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        validation.complete(spec(stop=stop))
+
+
+def test_a_return_of_zero_is_a_criterion() -> None:
+    validation.check_stop(StopCriteria(episode_return=0.0))
+
+
+def test_unknown_algorithm() -> None:
+    with pytest.raises(InvalidArgumentError, match="expected an algorithm among PPO, got 'ppo'; near match: PPO"):
+        validation.complete(spec(algorithm="ppo"))
+
+
+def test_spaces_that_cannot_be_exported_are_refused_before_training() -> None:
+    with pytest.raises(InvalidArgumentError, match="observation space"):
+        validation.complete(spec(environment="FrozenLake-v1"))
+
+
+def test_a_spec_that_mlflow_could_not_hold_is_refused() -> None:
+    asked = spec()
+    asked.settings.update({"fcnet_hiddens": [8] * 3000})
+    with pytest.raises(InvalidArgumentError, match="at most 8000 characters"):
+        validation.complete(asked)
