@@ -98,7 +98,11 @@ def ray_head(settings: Settings) -> Program:
             f"{settings.ray_dashboard_url}/api/serve/applications/",
             token_file=settings.ray_token_file,
         ),
-        environment={"RAY_START_HOOK": "deploy.ray_start.prepare"},
+        environment={
+            "RAY_START_HOOK": "deploy.ray_start.prepare",
+            # There is no other node that replicas could move to before this one stops.
+            "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        },
         stop_seconds=20,
     )
 
