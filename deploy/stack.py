@@ -236,8 +236,7 @@ def _wait_until_ready(
             starts[process.name].add(process.started)
             if len(starts[process.name]) > _CRASHES_TOLERATED and process.name in waiting:
                 raise ProgramCrashedError(
-                    f"{process.name} keeps crashing; the end of its log is below"
-                    + (f" ({process.error})" if process.error else ""),
+                    f"{process.name} keeps crashing" + (f" ({process.error})" if process.error else ""),
                     process.name,
                     log_tail(settings, process.name),
                 )
