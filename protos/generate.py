@@ -20,7 +20,7 @@ class GenerateStubs(BuildHookInterface[Any]):
 
     PLUGIN_NAME = "custom"
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Generates the stubs into the source tree, from where `artifacts` takes them."""
         generate(Path(self.root))
 
