@@ -15,7 +15,7 @@ from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
 _log = logging.getLogger("services.trainer")
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -24,6 +24,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+"""Environment variables of this process, where the caller has set no others."""
 
 
 async def serve(configuration: Settings) -> None:
@@ -51,7 +52,7 @@ def warm_up() -> None:
 def main() -> None:
     """Runs the trainer."""
     # Before MLflow and Ray are imported, which read these once.
-    for name, value in _ENVIRONMENT.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     configuration = settings()
     configure_logging("trainer", configuration.log_level)

@@ -151,6 +151,9 @@ def build_config(spec: trainer_pb2.RunSpec) -> Any:  # noqa: ANN401 - RLlib has 
                 num_cpus_per_learner=CPUS_PER_PROCESS,
             )
             .resources(num_cpus_for_main_process=CPUS_PER_PROCESS)
+            # RLlib would start a process that fails again and again, a thousand times, and the run would hang instead
+            # of telling why.
+            .fault_tolerance(restart_failed_env_runners=False)
             .training(**training)
             .rl_module(model_config=DefaultModelConfig(**model))
             .debugging(seed=spec.seed)

@@ -83,6 +83,20 @@ def iteration_of(result: dict[str, Any]) -> trainer_pb2.Iteration:
     return iteration
 
 
+def check_loss(iteration: int, result: dict[str, Any]) -> None:
+    """Checks that a run still learns.
+
+    Raises:
+        FloatingPointError: If the loss of a learner is not a finite number: its weights never recover from that.
+    """
+    for module, learner in result.get("learners", {}).items():
+        loss = float(learner.get("total_loss", 0.0))
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss of {module} was {loss} in iteration {iteration}; a smaller lr or a grad_clip may help"
+            )
+
+
 class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
     """RLlib calls it after every iteration, in the trial's own process.
 
@@ -100,6 +114,7 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         """Writes the iteration into the result, and ends the trial where a stop criterion is met."""
         stop = self._plan.spec.stop
         iteration = iteration_of(result)
+        check_loss(iteration.iteration, result)
         iteration.steps_per_second = (iteration.steps - self._steps) / max(result["time_this_iter_s"], 1e-9)
         self._steps = iteration.steps
         if reached(stop, iteration) or self._looks_good(iteration):

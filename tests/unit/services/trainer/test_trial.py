@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from services.trainer.trial import iteration_of, reached
+from services.trainer.trial import check_loss, iteration_of, reached
 from steersman.v1.trainer_pb2 import Iteration, StopCriteria
 
 
@@ -64,3 +64,10 @@ def test_result_of_an_iteration_in_which_one_did() -> None:
     }
     iteration = iteration_of(result)
     assert (iteration.training_return, iteration.episode_length) == (20.0, 21.0)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_is_named(loss: float) -> None:
+    check_loss(3, {"learners": {"default_policy": {"total_loss": 0.5}, "__all_modules__": {}}})
+    with pytest.raises(FloatingPointError, match=rf"default_policy was {loss} in iteration 3"):
+        check_loss(3, {"learners": {"default_policy": {"total_loss": loss}}})
