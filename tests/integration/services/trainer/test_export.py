@@ -97,10 +97,16 @@ def train(case: Case, folder: Path, iterations: int = 2) -> TrainedPolicy:
     try:
         for _ in range(iterations):
             algorithm.train()
-        algorithm.save_to_path(str(folder))
+            # Into the same folder every time, as a run does.
+            algorithm.save_to_path(str(folder))
+        trained = algorithm.get_module().get_state(inference_only=True)
     finally:
         algorithm.stop()
-    return load_checkpoint(folder)
+    policy = load_checkpoint(folder)
+    loaded = policy.module.get_state(inference_only=True)
+    for name, weights in trained.items():
+        np.testing.assert_array_equal(loaded[name], weights)
+    return policy
 
 
 def observations(environment_id: str, count: int) -> npt.NDArray[Any]:
