@@ -1,0 +1,1 @@
+"""The evaluator: plays Gymnasium environments against what is being served, and says how good it is."""

@@ -1,0 +1,82 @@
+"""Statistics of returns and latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+_CONFIDENCE = 0.95
+_RESAMPLES = 10_000
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said of a number of returns.
+
+    Attributes:
+        mean: Their mean.
+        median: Their median.
+        interquartile_mean: The mean of the middle half (Agarwal et al., "Deep reinforcement learning at the edge of the
+            statistical precipice", NeurIPS 2021): `scipy.stats.trim_mean` with a quarter cut off at either end.
+        interval: Bootstrap 95% interval of the mean, over episodes.
+        minimum: The smallest.
+    """
+
+    mean: float
+    median: float
+    interquartile_mean: float
+    interval: tuple[float, float]
+    minimum: float
+
+
+def summarise(returns: Sequence[float]) -> Summary:
+    """Summarises returns; the same returns always give the same summary.
+
+    Args:
+        returns: At least one.
+    """
+    values = np.asarray(returns, np.float64)
+    return Summary(
+        mean=float(values.mean()),
+        median=float(np.median(values)),
+        interquartile_mean=float(stats.trim_mean(values, 0.25)),
+        interval=mean_interval(values.tolist()),
+        minimum=float(values.min()),
+    )
+
+
+def mean_interval(returns: Sequence[float]) -> tuple[float, float]:
+    """Gives the bootstrap 95% interval of the mean (BCa: Efron, "Better bootstrap confidence intervals", JASA 1987).
+
+    Args:
+        returns: At least one. One alone, or returns that are all equal, have an interval without width: there is
+            nothing to resample.
+    """
+    values = np.asarray(returns, np.float64)
+    if values.size < 2 or (values == values[0]).all():
+        return float(values[0]), float(values[0])
+    interval = stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=_CONFIDENCE,
+        n_resamples=_RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng(_SEED),
+        # Without an end, all resamples would be in memory at once, for many episodes.
+        batch=max(1, 10_000_000 // values.size),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def percentiles(seconds: Sequence[float]) -> tuple[float, float]:
+    """Gives the median and the 99th percentile of durations, in milliseconds.
+
+    Args:
+        seconds: At least one.
+    """
+    median, high = np.percentile(np.asarray(seconds), [50, 99]) * 1000
+    return float(median), float(high)
