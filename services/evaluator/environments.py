@@ -43,7 +43,7 @@ def make_environments(environment_id: str, kwargs: dict[str, Any], count: int) -
 def close_environments(environments: list[Environment]) -> None:
     """Closes environments."""
     for environment in environments:
-        environment.close()
+        environment.close()  # type: ignore[no-untyped-call] # gymnasium leaves it out
 
 
 def check_spaces(environment: Environment, spec: common_pb2.PolicySpec) -> None:

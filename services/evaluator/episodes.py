@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -101,7 +101,7 @@ class Rollout:
         self.episodes: list[Episode] = []
         self.steps = 0
 
-    async def play(self, act: Act) -> AsyncIterator[None]:
+    async def play(self, act: Act) -> AsyncGenerator[None]:
         """Plays to the end, and yields after each step of all environments.
 
         Environments are stepped in a thread, since they may compute for long; every step asks for all actions at once.

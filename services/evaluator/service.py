@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -95,7 +95,7 @@ class _Evaluation:
         self._latencies: list[float] = []
         self._seconds = 0.0
 
-    async def run(self) -> AsyncIterator[evaluator_pb2.EvaluationProgress]:
+    async def run(self) -> AsyncGenerator[evaluator_pb2.EvaluationProgress]:
         """Plays to the end, and tells how far it is from time to time."""
         began = told = time.perf_counter()
         async with aclosing(self._rollout.play(self._act)) as steps:
