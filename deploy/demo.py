@@ -6,6 +6,7 @@ It goes through the same gRPC services as any client, and takes down only what i
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ RETURN_TO_REACH = 450.0
 RETURN_TO_PASS = 400.0
 EPISODES = 20
 DEPLOY_SECONDS = 120.0
+STOP_SECONDS = 20.0
 
 _console = Console()
 
@@ -49,6 +51,8 @@ def main() -> None:
     Starts the local stack if it does not run, and stops it afterwards if it was started here. The exit code is 1 if
     the mean return of the served policy is under 400.
     """
+    # Ended in whichever way, it cleans up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings = read_settings()
     started = attempt(lambda: bring_up(settings))
     try:
@@ -57,6 +61,7 @@ def main() -> None:
         if started:
             with _console.status("Taking down what was brought up ..."):
                 stack.stop(settings)
+            _say("The stack is down again.")
     if mean < RETURN_TO_PASS:
         fail(f"expected the served policy to have a mean return of at least {RETURN_TO_PASS:g}, got {mean:g}")
 
@@ -72,7 +77,7 @@ def bring_up(settings: Settings) -> bool:
     with Live(console=_console, transient=True, refresh_per_second=8) as live:
         started = stack.start(settings, watch=lambda states: live.update(status_table(states)))
     what = f"up in {time.monotonic() - began:.0f} s" if started else "up already, and will stay up"
-    _console.print(f"The stack is {what}.")
+    _say(f"The stack is {what}.")
     return started
 
 
@@ -99,7 +104,7 @@ def demonstrate(settings: Settings) -> float:
 
     path = settings.var_dir / "demo.json"
     write_results(path, run, report)
-    _console.print(f"Written to {path}.")
+    _say(f"Written to {path}.")
     return report.mean
 
 
@@ -119,15 +124,20 @@ def train(settings: Settings) -> trainer_pb2.Run:
         trainer = trainer_pb2_grpc.TrainerServiceStub(channel)
         task = progress.add_task("submitting the run", total=None)
         run = trainer.StartRun(trainer_pb2.StartRunRequest(spec=spec)).run
-        for news in trainer.WatchRun(trainer_pb2.WatchRunRequest(id=run.id)):
-            if news.HasField("run"):
-                run = news.run
-                progress.update(task, description=_state(run))
-            else:
-                progress.update(task, description=_iteration(news.iteration))
+        try:
+            for news in trainer.WatchRun(trainer_pb2.WatchRunRequest(id=run.id)):
+                if news.HasField("run"):
+                    run = news.run
+                    progress.update(task, description=_state(run))
+                else:
+                    progress.update(task, description=_iteration(news.iteration))
+        except KeyboardInterrupt:
+            # It would go on, and where the stack stays up nothing else would end it.
+            trainer.StopRun(trainer_pb2.StopRunRequest(id=run.id), timeout=STOP_SECONDS)
+            raise
     if run.state != trainer_pb2.RUN_STATE_SUCCEEDED:
         raise InternalError(f"expected the run {run.id} to succeed, but it is {_state(run)}: {run.error}")
-    _console.print(f"{_iteration(run.latest)}; registered as version {run.version}.")
+    _say(f"{_iteration(run.latest)}; registered as version {run.version}.")
     return run
 
 
@@ -149,7 +159,7 @@ def deploy(settings: Settings, version: int) -> None:
             time.sleep(0.2)
             listed = deployments.ListDeployments(deployment_pb2.ListDeploymentsRequest()).deployments
             deployment = next(each for each in listed if each.policy == POLICY)
-    _console.print(f"Ready after {time.monotonic() - began:.1f} s.")
+    _say(f"Ready after {time.monotonic() - began:.1f} s.")
 
 
 def evaluate(settings: Settings, version: int) -> evaluator_pb2.EvaluationReport:
@@ -191,7 +201,7 @@ def act_once(settings: Settings, version: int) -> None:
     observation, _ = gymnasium.make(ENVIRONMENT).reset(seed=0)
     with PolicyClient(f"{POLICY}:{version}", address=settings.gateway_address) as client:
         action = client.act(observation)
-    _console.print(f"Observation {observation.tolist()}: action {action}.")
+    _say(f"Observation {observation.tolist()}: action {action}.")
 
 
 def write_results(path: Path, run: trainer_pb2.Run, report: evaluator_pb2.EvaluationReport) -> None:
@@ -225,6 +235,11 @@ def _calling(address: str) -> Iterator[grpc.Channel]:
             yield channel
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
+
+
+def _say(text: str) -> None:
+    """Prints a line, however long."""
+    _console.print(text, soft_wrap=True, highlight=False)
 
 
 def _progress() -> Progress:
