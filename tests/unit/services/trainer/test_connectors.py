@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
@@ -17,6 +17,9 @@ from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 
 from services.trainer.connectors import Step, action_steps, observation_steps
 from steersman.errors import FailedPreconditionError
+
+TIMELESS = settings(deadline=None)
+"""How long arithmetic takes says nothing about it, and torch is slow at first."""
 
 OBSERVATIONS = Box(-np.inf, np.inf, (3,), np.float32)
 floats = st.floats(-1e3, 1e3, width=32)
@@ -35,27 +38,28 @@ def apply(steps: list[Step], batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return result
 
 
-def new_filter(kind: type[MeanStdFilter], **settings: bool) -> MeanStdFilter:
-    piece = kind(**settings)
+def new_filter(kind: type[MeanStdFilter], **options: bool) -> MeanStdFilter:
+    piece = kind(**options)
     # Only now: RLlib's constructor asks for the limits before it has set them.
     piece.input_observation_space, piece.input_action_space = OBSERVATIONS, Discrete(2)
     return piece
 
 
-def learnt_filter(data: npt.NDArray[np.float32], **settings: bool) -> MeanStdFilter:
-    piece = new_filter(MeanStdFilter, **settings)
+def learnt_filter(data: npt.NDArray[np.float32], **options: bool) -> MeanStdFilter:
+    piece = new_filter(MeanStdFilter, **options)
     piece._init_new_filters()
     for observation in data:
         piece._filters[None](observation)
     return piece
 
 
+@TIMELESS
 @given(batches, batches)
-@pytest.mark.parametrize("settings", [{}, {"de_mean_to_zero": False}, {"de_std_to_one": False}])
+@pytest.mark.parametrize("options", [{}, {"de_mean_to_zero": False}, {"de_std_to_one": False}])
 def test_mean_std_filter_is_exact(
-    settings: dict[str, bool], data: npt.NDArray[np.float32], batch: npt.NDArray[np.float32]
+    options: dict[str, bool], data: npt.NDArray[np.float32], batch: npt.NDArray[np.float32]
 ) -> None:
-    piece = learnt_filter(data, **settings)
+    piece = learnt_filter(data, **options)
     with np.errstate(over="ignore"):
         expected = np.stack([piece._filters[None](observation, update=False) for observation in batch])
     found = apply(observation_steps(pipeline(piece)), batch)
@@ -88,6 +92,7 @@ BOXES = [
 ]
 
 
+@TIMELESS
 @given(arrays.arrays(np.float32, (5, 3), elements=st.floats(-4, 4, width=32)))
 @pytest.mark.parametrize("space", BOXES)
 def test_unsquashing_is_exact(space: Box, batch: npt.NDArray[np.float32]) -> None:
@@ -96,6 +101,7 @@ def test_unsquashing_is_exact(space: Box, batch: npt.NDArray[np.float32]) -> Non
     np.testing.assert_array_equal(apply(action_steps(pipeline(piece)), batch), expected)
 
 
+@TIMELESS
 @given(arrays.arrays(np.float32, (5, 3), elements=floats))
 @pytest.mark.parametrize("space", BOXES)
 def test_clipping_is_exact(space: Box, batch: npt.NDArray[np.float32]) -> None:
