@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 import numpy.typing as npt
 
-from steersman._client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options
+from steersman._client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options, channel_target
 from steersman._client.messages import (
     Answer,
+    Ask,
     PolicyInfo,
     State,
     act_request,
-    check_predict,
+    predict_answer,
+    predict_ask,
     read_answer,
     read_policy,
 )
 from steersman.errors import from_rpc_error
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
-__all__ = ["Answer", "PolicyClient", "PolicyInfo"]
+__all__ = ["Answer", "Ask", "PolicyClient", "PolicyInfo"]
+
+_GREEDY = Ask()
 
 
 class PolicyClient:
@@ -29,7 +34,7 @@ class PolicyClient:
 
     Args:
         policy: Address of the policy: "name" or "name:version".
-        address: The gateway's `host:port`.
+        address: The gateway's `host:port`; or those of several gateways, which calls are spread over.
         timeout: Seconds that a call may take, retries included.
 
     Example:
@@ -38,11 +43,15 @@ class PolicyClient:
     """
 
     def __init__(
-        self, policy: str, *, address: str = DEFAULT_ADDRESS, timeout: float = DEFAULT_TIMEOUT_SECONDS
+        self,
+        policy: str,
+        *,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         self._policy = policy
         self._timeout = timeout
-        self._channel = grpc.aio.insecure_channel(address, options=channel_options())
+        self._channel = grpc.aio.insecure_channel(channel_target(address), options=channel_options())
         self._stub = policy_pb2_grpc.PolicyServiceStub(self._channel)
         self._info: PolicyInfo | None = None
 
@@ -61,11 +70,12 @@ class PolicyClient:
             self._info = read_policy(response.policy, self._policy)
         return self._info
 
-    async def ask(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> Answer:
+    async def ask(self, observation: npt.ArrayLike, ask: Ask = _GREEDY, *, timeout: float | None = None) -> Answer:
         """Asks for an action, or a batch of them, and how it came about.
 
         Args:
             observation: What the environment emits; with one more axis in front for a batch.
+            ask: Greedy or drawn, state, extras.
             timeout: Seconds that this call may take.
 
         Raises:
@@ -73,7 +83,7 @@ class PolicyClient:
                 gateway's status.
         """
         spec = (await self.describe()).spec
-        request = act_request(self._policy, observation, spec)
+        request = act_request(self._policy, observation, spec, ask)
         try:
             response = await self._stub.Act(request, timeout=self._timeout if timeout is None else timeout)
         except grpc.RpcError as error:
@@ -81,7 +91,9 @@ class PolicyClient:
         return read_answer(response, spec)
 
     async def act(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> npt.NDArray[Any]:
-        """Asks for an action, or a batch of them; see `ask`.
+        """Asks for the greedy action, or a batch of them; see `ask`.
+
+        A policy with memory begins an episode with each call; `predict` and `ask` hand on its state.
 
         Returns:
             The action in the environment's own space; with one more axis in front for a batch.
@@ -99,18 +111,18 @@ class PolicyClient:
 
         Args:
             observation: One observation or a batch of them.
-            state: Recurrent state; None for a policy that has none.
+            state: What the last call gave; None at the start, and for a policy without memory.
             episode_start: Which elements of the batch begin an episode.
-            deterministic: Greedy actions, which is all that there is so far.
+            deterministic: Whether to take greedy actions instead of drawing them.
 
         Returns:
             The actions and the next state.
 
         Raises:
-            steersman.errors.SteersmanError: See `ask`; `FailedPreconditionError` for sampled actions.
+            steersman.errors.SteersmanError: See `ask`.
         """
-        check_predict(deterministic)
-        return await self.act(observation), state
+        spec = (await self.describe()).spec
+        return predict_answer(await self.ask(observation, predict_ask(spec, state, episode_start, deterministic)))
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -41,9 +41,18 @@ class FailedPreconditionError(SteersmanError):
 
 
 class ResourceExhaustedError(SteersmanError):
-    """A limit was reached; the same request may succeed later."""
+    """A limit was reached; the same request may succeed later.
+
+    Args:
+        message: The sentence.
+        pushback_milliseconds: When to try again, which travels as `grpc-retry-pushback-ms`; None to leave it open.
+    """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, pushback_milliseconds: int | None = None) -> None:
+        super().__init__(message)
+        self.pushback_milliseconds = pushback_milliseconds
 
 
 class UnavailableError(SteersmanError):

@@ -59,6 +59,37 @@ class Settings(BaseSettings):
     serve_http_address: str = Field("127.0.0.1:8000", description="Where Ray Serve answers plain HTTP.")
     replica_cpus: float = Field(0.5, ge=0, description="Logical CPUs that one policy replica reserves in Ray.")
     max_batch_size: int = Field(256, ge=1, description="Most observations that a replica computes in one batch.")
+    max_queue_delay_microseconds: int = Field(
+        0,
+        ge=0,
+        description="How long an observation may wait for company while its batch is not full. 0 never waits.",
+    )
+
+    gateway_workers: int = Field(
+        1, ge=1, le=64, description="Gateway processes on the one port; each takes replicas on a port of its own."
+    )
+    gateway_peers: list[str] = Field(
+        [], description="Internal addresses of gateways on other hosts, which replicas attach to as well."
+    )
+    queue_observations: int = Field(
+        16_384, ge=1, description="Most observations that wait for one policy at one gateway process."
+    )
+    queue_bytes: int = Field(
+        256 * 1024 * 1024, ge=1, description="Most bytes of observations that wait for one policy at one process."
+    )
+    retry_pushback_milliseconds: int = Field(
+        50, ge=0, description="When clients that were refused for a full queue are told to try again."
+    )
+    batch_timeout_seconds: float = Field(
+        10.0, gt=0, description="A replica that has not answered a batch within this time is taken for lost."
+    )
+    max_sessions: int = Field(100_000, ge=0, description="Most sessions that one gateway process keeps the state of.")
+    session_idle_seconds: float = Field(600.0, gt=0, description="A kept session is forgotten after so long idle.")
+    state_key_path: Path | None = Field(
+        None,
+        description="File with the secret that seals what clients carry; the same for all gateways. "
+        "Default: `gateway/state_key` in `var_dir`, made if it does not exist.",
+    )
 
     log_level: str = Field("INFO", description="Least severe log level that is written.")
 
@@ -74,6 +105,11 @@ class Settings(BaseSettings):
         """Orders the sources: arguments, environment, TOML file."""
         file = os.environ.get("STEERSMAN_CONFIG", "steersman.toml")
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+    @property
+    def state_key_file(self) -> Path:
+        """The file that holds the secret for carried state."""
+        return self.state_key_path or self.var_dir / "gateway" / "state_key"
 
     @property
     def ray_token_file(self) -> Path:

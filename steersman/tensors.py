@@ -64,9 +64,26 @@ def encode(array: npt.NDArray[np.generic]) -> common_pb2.Tensor:
     Raises:
         InvalidArgumentError: If the dtype cannot travel.
     """
-    number = wire_dtype(array.dtype)
-    little_endian = np.asarray(array, dtype=NUMPY_DTYPES[number])
-    return common_pb2.Tensor(dtype=number, shape=array.shape, data=little_endian.tobytes())
+    tensor = common_pb2.Tensor()
+    encode_into(array, tensor)
+    return tensor
+
+
+def encode_into(array: npt.NDArray[np.generic], tensor: common_pb2.Tensor) -> None:
+    """Encodes an array into a message that is part of another one, which saves a copy.
+
+    Args:
+        array: As for `encode`.
+        tensor: Empty so far.
+
+    Raises:
+        InvalidArgumentError: If the dtype cannot travel.
+    """
+    dtype = array.dtype
+    number = _WIRE_DTYPES.get(dtype) or wire_dtype(dtype)
+    tensor.dtype = number
+    tensor.shape.extend(array.shape)
+    tensor.data = np.asarray(array, dtype=NUMPY_DTYPES[number]).tobytes()
 
 
 def decode(tensor: common_pb2.Tensor) -> npt.NDArray[np.generic]:

@@ -1,7 +1,8 @@
 """The bundle: one version of a policy on disk, as `manifest.json` and `model.onnx`.
 
 The model's inputs carry the wire names and dtypes of the policy's observation tensors, its outputs those of its action
-tensors, each with a leading batch axis; so whoever can run ONNX can serve a bundle, without torch, RLlib or pickle.
+tensors, each with a leading batch axis; likewise its state tensors, for a policy with memory. So whoever can run ONNX
+can serve a bundle, without torch, RLlib or pickle.
 Preprocessing (connectors) and postprocessing (the greedy action, clipping, unsquashing) are part of the graph.
 """
 
@@ -20,6 +21,9 @@ from steersman.v1 import common_pb2
 
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+NEXT_STATE_PREFIX = "next_"
+"""The output that holds the next value of state tensor `name` is called `next_name`."""
+
 FORMAT = 1
 """Version of the bundle's format. A reader refuses any other."""
 
@@ -65,6 +69,7 @@ def write_bundle(
     complete = common_pb2.PolicySpec()
     complete.CopyFrom(spec)
     complete.model_sha256 = hashlib.sha256(model).hexdigest()
+    complete.distribution = distribution
     manifest = {
         "format": FORMAT,
         "spec": json_format.MessageToDict(complete, preserving_proto_field_name=True),

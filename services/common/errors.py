@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 
-from steersman.errors import InternalError, SteersmanError
+from steersman.errors import InternalError, ResourceExhaustedError, SteersmanError
 
 _log = logging.getLogger(__name__)
 _Request = TypeVar("_Request")
@@ -30,7 +30,7 @@ def answers_errors(
         try:
             return await method(self, request, context)
         except SteersmanError as error:
-            await context.abort(error.code, str(error))
+            await _abort(context, error)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort of every call
@@ -50,13 +50,21 @@ def answers_stream_errors(
             async for response in method(self, request, context):
                 yield response
         except SteersmanError as error:
-            await context.abort(error.code, str(error))
+            await _abort(context, error)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort of every call
             await context.abort(*_unexpected(method.__qualname__, error))
 
     return handler
+
+
+async def _abort(context: _Context, error: SteersmanError) -> NoReturn:
+    """Ends a call with an error's status."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    if isinstance(error, ResourceExhaustedError) and error.pushback_milliseconds is not None:
+        metadata = (("grpc-retry-pushback-ms", str(error.pushback_milliseconds)),)
+    await context.abort(error.code, str(error), metadata)
 
 
 def _unexpected(name: str, error: Exception) -> tuple[grpc.StatusCode, str]:

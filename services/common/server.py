@@ -47,8 +47,10 @@ class Server:
         names: Sequence[str],
         servicer: health.aio.HealthServicer,
         grace_seconds: float,
+        on_stop: Callable[[], None],
     ) -> None:
         self.address = address
+        self._on_stop = on_stop
         self._grace_seconds = grace_seconds
         self._server = server
         self._names = ("", *names)
@@ -64,11 +66,22 @@ class Server:
     async def stop(self) -> None:
         """Says NOT_SERVING, takes no new calls and gives those in flight time to finish."""
         await self._health.enter_graceful_shutdown()
+        self._on_stop()
         await self._server.stop(self._grace_seconds)
 
 
+def _nothing() -> None:
+    """What most servers do first when they stop."""
+
+
 def create_server(
-    settings: Settings, address: str, services: Sequence[Service], grace_seconds: float | None = None
+    settings: Settings,
+    address: str,
+    services: Sequence[Service],
+    *,
+    grace_seconds: float | None = None,
+    on_stop: Callable[[], None] = _nothing,
+    share_port: bool = False,
 ) -> Server:
     """Makes a server; it does not listen yet, but its address is taken.
 
@@ -77,6 +90,8 @@ def create_server(
         address: `host:port`, or `unix:/path`. Port 0 takes a free port.
         services: What it serves.
         grace_seconds: How long calls may still run once it stops, before they are cancelled.
+        on_stop: Called when it stops: health says so already, and calls in flight still run.
+        share_port: Whether other processes may listen on the same port, each for a part of the connections.
 
     Raises:
         OSError: If the address is in use or not this machine's.
@@ -85,7 +100,7 @@ def create_server(
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # Two servers on one port would each get a part of the calls: a mistake unless asked for.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(share_port)),
         # Clients and replicas ping idle connections to learn of a dead peer; allow it.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -105,7 +120,7 @@ def create_server(
         host, _, _ = address.rpartition(":")
         address = f"{host}:{port}"
     grace_seconds = settings.shutdown_grace_seconds if grace_seconds is None else grace_seconds
-    return Server(server, address, names, health_servicer, grace_seconds)
+    return Server(server, address, names, health_servicer, grace_seconds, on_stop)
 
 
 async def wait_for_stop_signal() -> None:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import grpc
 
+from services.gateway.intake import Intake
 from services.gateway.requests import Request
-from services.gateway.responses import write_stream_response
-from steersman.errors import SteersmanError, status_number
-from steersman.v1 import common_pb2, policy_pb2
+from steersman.errors import InvalidArgumentError, SteersmanError, status_number
+from steersman.v1 import policy_pb2
 
 MAX_UNANSWERED = 1024
 """Requests of one stream that may be without a written answer. Beyond that the gateway stops reading, so that gRPC's
 flow control holds a client back that sends faster than it reads."""
-
-Submit = Callable[[policy_pb2.ActRequest, Callable[[Request], None]], Request]
-"""Queues a request, or raises a `SteersmanError`."""
 
 
 class ActStream:
@@ -27,28 +24,39 @@ class ActStream:
 
     Args:
         context: The call.
-        submit: Queues a request.
+        intake: Takes the requests.
     """
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], submit: Submit) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake) -> None:
         self._context = context
-        self._submit = submit
+        self._intake = intake
+        self._loop = asyncio.get_running_loop()
         self._in_flight: dict[int, Request] = {}
         self._outbox: deque[policy_pb2.ActStreamResponse] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._half_closed = False
+        # True once no more requests will come: the client has half-closed, or we have said goodbye.
+        self._closing = False
+        self._reader: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serves the stream to its end; abandons what is in flight if the client goes away."""
-        reader = asyncio.create_task(self._read())
+        self._reader = asyncio.create_task(self._read())
         try:
             await self._write()
         finally:
-            reader.cancel()
+            self._reader.cancel()
+            now = self._loop.time()
             for request in self._in_flight.values():
-                request.abandon()
+                request.abandon(now)
+
+    def say_goodbye(self) -> None:
+        """Reads no more; the stream ends when everything in flight is answered."""
+        if self._reader is not None:
+            self._reader.cancel()
+        self._closing = True
+        self._send(policy_pb2.ActStreamResponse(goodbye=policy_pb2.Goodbye()))
 
     async def _read(self) -> None:
         read = self._context.read
@@ -59,29 +67,40 @@ class ActStream:
                     self._room.clear()
                     await self._room.wait()
         finally:
-            self._half_closed = True
+            self._closing = True
             self._news.set()
 
     def _take(self, message: policy_pb2.ActStreamRequest) -> None:
         request_id = message.id
+        timeout = message.timeout_milliseconds
+        deadline = self._loop.time() + timeout / 1000 if timeout else math.inf
 
         def finished(request: Request) -> None:
             del self._in_flight[request_id]
-            self._outbox.append(write_stream_response(request, request_id))
-            self._news.set()
+            if request.error is None:
+                answer = policy_pb2.ActStreamResponse(id=request_id)
+                self._intake.respond(request, answer.response)
+                self._send(answer)
+            else:
+                self._refuse(request_id, request.error)
 
         try:
             if request_id in self._in_flight:
-                code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
-                text = f"expected an id that is not in flight on this stream, got {request_id} again"
-                self._refuse(request_id, common_pb2.Status(code=code, message=text))
-                return
-            self._in_flight[request_id] = self._submit(message.request, finished)
+                raise InvalidArgumentError(
+                    f"expected an id that is not in flight on this stream, got {request_id} again"
+                )
+            self._in_flight[request_id] = self._intake.submit(message.request, deadline, finished)
         except SteersmanError as error:
-            self._refuse(request_id, common_pb2.Status(code=status_number(error), message=str(error)))
+            self._refuse(request_id, error)
 
-    def _refuse(self, request_id: int, status: common_pb2.Status) -> None:
-        self._outbox.append(policy_pb2.ActStreamResponse(id=request_id, error=status))
+    def _refuse(self, request_id: int, error: SteersmanError) -> None:
+        message = policy_pb2.ActStreamResponse(id=request_id)
+        message.error.code = status_number(error)
+        message.error.message = str(error)
+        self._send(message)
+
+    def _send(self, message: policy_pb2.ActStreamResponse) -> None:
+        self._outbox.append(message)
         self._news.set()
 
     async def _write(self) -> None:
@@ -92,7 +111,7 @@ class ActStream:
                 await write(outbox.popleft())
             if len(self._in_flight) < MAX_UNANSWERED:
                 self._room.set()
-            if self._half_closed and not self._in_flight:
+            if self._closing and not self._in_flight:
                 return
             self._news.clear()
             await self._news.wait()

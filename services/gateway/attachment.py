@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import count
 
 from services.gateway.batch import Batch
+from services.gateway.options import Options
 from services.gateway.requests import Segment
 from services.gateway.versions import Version, read_version
 from steersman.errors import InvalidArgumentError
@@ -26,6 +28,7 @@ class Attachment:
         replica_id: Its name.
         versions: The versions that it has loaded, by number.
         max_batch_size: The most observations that it takes in one batch.
+        max_queue_delay: Seconds that an observation may wait for company while the batch is not full.
         leaving: Whether it takes no more batches.
         last_given: When it was given its last batch, counted in batches of all replicas.
 
@@ -60,6 +63,7 @@ class Attachment:
             )
         self.versions: dict[int, Version] = {loaded.version: read_version(loaded) for loaded in announce.versions}
         self.max_batch_size = announce.max_batch_size
+        self.max_queue_delay = announce.max_queue_delay_microseconds / 1e6
         self._max_in_flight = announce.max_batches_in_flight
 
     @property
@@ -67,23 +71,42 @@ class Attachment:
         """Batches that it holds."""
         return len(self._batches)
 
-    def can_take(self, version: int) -> bool:
-        """Tells whether it would take a batch for this version now."""
-        return not self.leaving and len(self._batches) < self._max_in_flight and version in self.versions
+    @property
+    def oldest_given(self) -> float:
+        """Loop time at which it got the batch that it holds longest; infinite if it holds none."""
+        return min((batch.given for batch in self._batches.values()), default=math.inf)
 
-    def give(self, version: Version, segments: list[Segment], queue_depth: int) -> Batch:
+    def can_take(self, version: int, waiting: int) -> bool:
+        """Tells whether it should be given a batch now.
+
+        A replica that computes gets its next batch ahead of time, so that the wire and the compute overlap, but only
+        one that is worth the trip: at least as large as what it has in hand. Otherwise batches would decay under load
+        to one or two observations, each at the price of a whole batch.
+
+        Args:
+            version: The version to compute with.
+            waiting: Observations that could be in the batch.
+        """
+        if self.leaving or version not in self.versions or len(self._batches) >= self._max_in_flight:
+            return False
+        in_hand = sum(batch.size for batch in self._batches.values())
+        return waiting >= min(in_hand, self.max_batch_size)
+
+    def give(self, version: Version, options: Options, segments: list[Segment], now: float, queue_depth: int) -> None:
         """Hands it a batch.
 
         Args:
             version: The version to compute with; `can_take` must allow it.
+            options: The options that all segments have.
             segments: The observations.
+            now: Loop time.
             queue_depth: Observations that still wait.
         """
         self.last_given = next(_batch_ids)
-        batch = Batch(self.last_given, version, segments, sum(segment.size for segment in segments))
+        size = sum([segment.size for segment in segments])
+        batch = Batch(self.last_given, version, options, segments, size, now)
         self._batches[batch.id] = batch
         self._send(batch.message(queue_depth))
-        return batch
 
     def take_back(self, batch_id: int) -> Batch:
         """Takes a batch off it, since it has answered.

@@ -6,14 +6,19 @@ observation is ever a Python object of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.gateway.observations import TensorFormat
+from services.gateway.options import GREEDY, Options
 from services.gateway.requests import Segment
 from services.gateway.versions import Version
 from steersman import tensors
 from steersman.errors import InternalError
 from steersman.v1 import common_pb2, replica_pb2
+
+_LONGEST_TIMEOUT = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,14 +28,18 @@ class Batch:
     Attributes:
         id: Unique among the batches of an attachment.
         version: The version to compute with.
+        options: How actions are chosen, for all of them.
         segments: Whose observations they are, in order; never empty.
         size: How many observations.
+        given: Loop time at which the replica got it, in seconds.
     """
 
     id: int
     version: Version
+    options: Options
     segments: list[Segment]
     size: int
+    given: float
 
     def message(self, queue_depth: int) -> replica_pb2.AttachResponse:
         """Writes the batch for the replica.
@@ -43,11 +52,18 @@ class Batch:
         batch.id = self.id
         batch.version = self.version.number
         batch.queue_depth = queue_depth
-        for index, tensor_format in enumerate(self.version.observation):
-            tensor = batch.observation[tensor_format.name]
+        for index, tensor_format in enumerate(self.version.inputs):
+            tensor = batch.inputs[tensor_format.name]
             tensor.dtype = tensor_format.dtype
             tensor.shape.extend((self.size, *tensor_format.shape))
             tensor.data = b"".join([segment.data(index, tensor_format.row_bytes) for segment in self.segments])
+        deadline = max([segment.request.deadline for segment in self.segments])
+        if deadline != math.inf:
+            batch.timeout_microseconds = min(max(1, int((deadline - self.given) * 1e6)), _LONGEST_TIMEOUT)
+        if self.options is not GREEDY:
+            batch.options.CopyFrom(self.options.message())
+            for segment in self.segments:
+                batch.seeds.add(count=segment.size, seed=segment.request.seed, first=segment.start)
         return message
 
     def answer(self, answer: replica_pb2.BatchAnswer) -> None:
@@ -59,27 +75,27 @@ class Batch:
         Raises:
             InternalError: If the answer is not what the version promises; then no request was answered.
         """
-        action = [self._elements(answer.action, index) for index in range(len(self.version.action))]
+        formats = self.version.outputs(self.options)
+        outputs = [self._elements(answer.outputs, tensor_format) for tensor_format in formats]
         compute_microseconds = answer.compute_microseconds
         offset = 0
         for segment in self.segments:
             end = offset + segment.size
             part = [
                 elements[offset * tensor_format.row_bytes : end * tensor_format.row_bytes]
-                for elements, tensor_format in zip(action, self.version.action, strict=True)
+                for elements, tensor_format in zip(outputs, formats, strict=True)
             ]
             segment.request.answer(segment.start, segment.size, part, compute_microseconds)
             offset = end
 
-    def _elements(self, action: Mapping[str, common_pb2.Tensor], index: int) -> bytes:
-        """Takes the bytes of one action tensor, checked."""
-        expected = self.version.action[index]
-        if expected.name not in action:
-            raise InternalError(f"expected action tensor {expected.name!r} from the replica, got {sorted(action)}")
-        tensor = action[expected.name]
+    def _elements(self, outputs: Mapping[str, common_pb2.Tensor], expected: TensorFormat) -> bytes:
+        """Takes the bytes of one output, checked."""
+        if expected.name not in outputs:
+            raise InternalError(f"expected output {expected.name!r} from the replica, got {sorted(outputs)}")
+        tensor = outputs[expected.name]
         elements: bytes = tensor.data
         if tensor.dtype != expected.dtype or len(elements) != self.size * expected.row_bytes:
             wanted = tensors.describe(expected.dtype, (self.size, *expected.shape))
             got = tensors.describe(tensor.dtype, tensor.shape)
-            raise InternalError(f"expected action tensor {expected.name!r} from the replica as {wanted}, got {got}")
+            raise InternalError(f"expected output {expected.name!r} from the replica as {wanted}, got {got}")
         return elements

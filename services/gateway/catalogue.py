@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
+from services.gateway.admission import Limits
 from services.gateway.attachment import Attachment
-from services.gateway.dispatcher import Dispatcher
+from services.gateway.dispatcher import Dispatcher, Loop
 from services.gateway.versions import Version
 from steersman.errors import InvalidArgumentError, NotFoundError, UnavailableError
 
@@ -14,11 +15,13 @@ class Catalogue:
     """The policies that this gateway can route to: those with replicas, and those that are to have some.
 
     Args:
-        call_soon: Passed on to the dispatchers.
+        limits: How much may wait for each of them.
+        loop: The event loop that everything runs in.
     """
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
-        self._call_soon = call_soon
+    def __init__(self, limits: Limits, loop: Loop) -> None:
+        self._limits = limits
+        self._loop = loop
         self._dispatchers: dict[str, Dispatcher] = {}
         self._deployed: dict[str, str] = {}
 
@@ -33,7 +36,7 @@ class Catalogue:
         """Takes a replica and gives the dispatcher that it works for."""
         dispatcher = self._dispatchers.get(attachment.policy)
         if dispatcher is None:
-            dispatcher = self._dispatchers[attachment.policy] = Dispatcher(attachment.policy, self._call_soon)
+            dispatcher = self._dispatchers[attachment.policy] = Dispatcher(attachment.policy, self._limits, self._loop)
         dispatcher.attach(attachment)
         return dispatcher
 

@@ -143,6 +143,7 @@ class Deployments:
                 "policy": policy,
                 "gateways": self._gateways,
                 "max_batch_size": settings.max_batch_size,
+                "max_queue_delay_microseconds": settings.max_queue_delay_microseconds,
                 "max_message_bytes": settings.max_message_bytes,
                 "cache": str(Path(settings.var_dir, "bundles").absolute()),
                 "mlflow_url": settings.mlflow_url,

@@ -3,24 +3,63 @@
 Invariants, which the property tests hold it to:
 
 - a request is finished exactly once, and answered only with its own actions, in its own order;
-- a segment is in one place: in a queue, in one batch of one attachment, or done;
-- while a replica could take a batch that would not be better sent later, nothing waits.
+- a segment is in one place: in a lane's queue, in one batch of one attachment, or done;
+- nothing waits while an idle replica could take it, but for an explicit queue delay.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
 
+from services.gateway.admission import Limits, make_room
 from services.gateway.attachment import Attachment
 from services.gateway.batch import Batch
+from services.gateway.options import Options
 from services.gateway.request_queue import RequestQueue
 from services.gateway.requests import Request, Segment
+from services.gateway.statistics import Statistics
 from services.gateway.versions import Version
-from steersman.errors import InternalError, NotFoundError, SteersmanError, UnavailableError
+from steersman.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    NotFoundError,
+    SteersmanError,
+    UnavailableError,
+)
 
 MAX_ATTEMPTS = 3
 """Replicas that a request may be lost with before it is taken for the cause and fails."""
+
+
+class Loop(Protocol):
+    """What the dispatcher needs of an event loop."""
+
+    def call_soon(self, callback: Callable[[], None], /) -> object:
+        """Runs a function after what is ready now."""
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
+        """Runs a function after so many seconds."""
+
+    def time(self) -> float:
+        """Gives the time in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What may share a batch: requests for one version with the same options.
+
+    Attributes:
+        version: The number of the version.
+        options: The options.
+        queue: What waits.
+    """
+
+    version: int
+    options: Options
+    queue: RequestQueue = field(default_factory=RequestQueue)
 
 
 class Dispatcher:
@@ -28,16 +67,23 @@ class Dispatcher:
 
     Args:
         policy: The policy's name, for messages.
-        call_soon: Runs a function after what is ready now; the event loop's `call_soon`.
+        limits: How much may wait.
+        loop: The event loop that everything runs in.
+
+    Attributes:
+        statistics: What has happened.
     """
 
-    def __init__(self, policy: str, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, policy: str, limits: Limits, loop: Loop) -> None:
         self.policy = policy
-        self._call_soon = call_soon
+        self.statistics = Statistics()
+        self._limits = limits
+        self._loop = loop
         self._attachments: list[Attachment] = []
-        self._queues: dict[int, RequestQueue] = {}
+        self._lanes: dict[tuple[int, Options], Lane] = {}
         self._versions: dict[int, Version] = {}
         self._dispatch_is_due = False
+        self._delay_is_running = False
 
     @property
     def attachments(self) -> list[Attachment]:
@@ -57,11 +103,18 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Observations that wait for a replica."""
-        return sum(queue.waiting for queue in self._queues.values())
+        return sum([lane.queue.waiting for lane in self._lanes.values()])
 
     def submit(self, request: Request) -> None:
-        """Takes a request; it will be dispatched together with whatever else is ready now."""
-        self._push(Segment(request, 0, request.observation.size))
+        """Takes a request; it will be dispatched together with whatever else is ready now.
+
+        Raises:
+            ResourceExhaustedError: If the queue is full.
+        """
+        segment = Segment(request, 0, request.size)
+        make_room(self._limits, [lane.queue for lane in self._lanes.values()], segment)
+        self._lane(request).queue.push(segment)
+        self._dispatch_soon()
 
     def attach(self, attachment: Attachment) -> None:
         """Takes a replica."""
@@ -71,7 +124,9 @@ class Dispatcher:
     def detach(self, attachment: Attachment) -> None:
         """Lets a replica go; what it holds goes to another one, first in line."""
         self._attachments.remove(attachment)
-        segments = [segment for batch in attachment.take_back_all() for segment in batch.segments]
+        lost = attachment.take_back_all()
+        self.statistics.requeued_batches += len(lost)
+        segments = [segment for batch in lost for segment in batch.segments]
         for request in {segment.request: None for segment in segments}:
             request.attempts += 1
             # Whoever was there twice computes alone from now on, so that one bad request cannot fail the others.
@@ -113,6 +168,9 @@ class Dispatcher:
             # The replica cannot compute this version any more; others can, or nobody.
             self._return(batch.segments)
             self._rehome()
+        except DeadlineExceededError as error:
+            for segment in batch.segments:
+                segment.request.fail(error)
         except SteersmanError as error:
             if len(batch.segments) == 1:
                 batch.segments[0].request.fail(error)
@@ -123,31 +181,34 @@ class Dispatcher:
                 self._return(batch.segments)
         self._dispatch_soon()
 
+    def expire(self) -> None:
+        """Fails what waits beyond its deadline. Needed only while no replica is free: dispatching looks by itself."""
+        now = self._loop.time()
+        for lane in self._lanes.values():
+            lane.queue.expire(now)
+
     def fail_all(self, error: SteersmanError) -> None:
         """Fails everything that waits."""
-        for queue in self._queues.values():
-            for segment in queue.drain():
+        for lane in self._lanes.values():
+            for segment in lane.queue.drain():
                 segment.request.fail(error)
-
-    def _push(self, segment: Segment) -> None:
-        self._queue(segment.request.version.number).push(segment)
-        self._dispatch_soon()
 
     def _return(self, segments: Iterable[Segment]) -> None:
         """Puts segments back, first in line."""
         for segment in reversed(list(segments)):
-            self._queue(segment.request.version.number).push_front([segment])
+            self._lane(segment.request).queue.push_front([segment])
 
-    def _queue(self, version: int) -> RequestQueue:
-        queue = self._queues.get(version)
-        if queue is None:
-            queue = self._queues[version] = RequestQueue()
-        return queue
+    def _lane(self, request: Request) -> Lane:
+        key = (request.version.number, request.options)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(*key)
+        return lane
 
     def _rehome(self) -> None:
         """Moves what waits for a version that no replica has any more to the version that took its place."""
-        for number in [number for number in self._queues if number not in self._versions]:
-            for segment in self._queues.pop(number).drain():
+        for key in [key for key in self._lanes if key[0] not in self._versions]:
+            for segment in self._lanes.pop(key).queue.drain():
                 self._move(segment)
 
     def _move(self, segment: Segment) -> None:
@@ -155,52 +216,91 @@ class Dispatcher:
         successor = self.default_version
         if request.finished:
             return
-        if request.pinned:
+        if successor is None:
+            # Replicas are there but have nothing loaded, so one will.
+            self._lane(request).queue.push(segment)
+        elif request.version.state:
+            request.fail(
+                FailedPreconditionError(
+                    f"expected version {request.version.number} of policy {self.policy!r}, which this episode began "
+                    "with, but its last replica has unloaded it; begin a new episode"
+                )
+            )
+        elif request.pinned:
             request.fail(
                 NotFoundError(
                     f"expected version {request.version.number} of policy {self.policy!r}, "
                     "but its last replica has unloaded it"
                 )
             )
-        elif successor is None:
-            # Replicas are there but have nothing loaded, so one will.
-            self._queue(request.version.number).push(segment)
-        elif successor.observation != request.version.observation or segment.size != request.observation.size:
+        elif segment.size != request.size or not successor.takes_the_same_as(request.version):
             request.fail(UnavailableError(f"policy {self.policy!r} moved on to version {successor.number} meanwhile"))
         else:
             request.version = successor
-            self._queue(successor.number).push(segment)
+            self._lane(request).queue.push(segment)
 
     def _dispatch_soon(self) -> None:
         """Dispatches after everything that is ready now, so that requests which came together travel together."""
         if not self._dispatch_is_due:
             self._dispatch_is_due = True
-            self._call_soon(self._dispatch)
+            self._loop.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
+        """Gives what waits to the replicas that can take it: the lane first whose turn it is, to the idlest replica."""
         self._dispatch_is_due = False
-        for number, queue in self._queues.items():
-            if queue.waiting:
-                self._dispatch_version(number, queue)
+        now = self._loop.time()
+        lanes = [lane for lane in self._lanes.values() if lane.queue.waiting]
+        if len(lanes) > 1:
+            lanes.sort(key=_turn)
+        for lane in lanes:
+            self._dispatch_lane(lane, now)
 
-    def _dispatch_version(self, number: int, queue: RequestQueue) -> None:
-        """Gives what waits for one version to the replicas that can take it, the idlest first."""
-        while queue.waiting:
-            candidates = [attachment for attachment in self._attachments if attachment.can_take(number)]
+    def _dispatch_lane(self, lane: Lane, now: float) -> None:
+        queue = lane.queue
+        while waiting := queue.waiting:
+            candidates = [attachment for attachment in self._attachments if attachment.can_take(lane.version, waiting)]
             if not candidates:
-                break
+                return
             idlest = min(candidates, key=_busyness)
+            if idlest.max_queue_delay and self._waits_for_company(queue, idlest, now):
+                return
             # An even share for each replica that is as idle, so that none takes everything.
-            equals = sum(attachment.in_flight == idlest.in_flight for attachment in candidates)
-            segments = queue.take(idlest.max_batch_size, -(-queue.waiting // equals))
+            equals = sum([attachment.in_flight == idlest.in_flight for attachment in candidates])
+            segments = queue.take(idlest.max_batch_size, -(-waiting // equals), now)
             if segments:
-                self._give(idlest, self._versions[number], segments, queue.waiting)
+                self._give(idlest, lane, segments, now)
 
-    def _give(self, attachment: Attachment, version: Version, segments: list[Segment], still_waiting: int) -> None:
-        now = time.monotonic()
+    def _waits_for_company(self, queue: RequestQueue, attachment: Attachment, now: float) -> bool:
+        """Tells whether a batch is better sent later; then it is looked at again when the delay has passed."""
+        head = queue.head
+        if head is None or queue.waiting >= attachment.max_batch_size:
+            return False
+        left = head.request.arrived + attachment.max_queue_delay - now
+        # The clock of the event loop may be a little coarser than the delay.
+        if left <= 1e-4:
+            return False
+        if not self._delay_is_running:
+            self._delay_is_running = True
+            self._loop.call_later(left, self._end_delay)
+        return True
+
+    def _end_delay(self) -> None:
+        self._delay_is_running = False
+        self._dispatch_soon()
+
+    def _give(self, attachment: Attachment, lane: Lane, segments: list[Segment], now: float) -> None:
         for segment in segments:
             segment.request.departed = segment.request.departed or now
-        attachment.give(version, segments, still_waiting)
+        self.statistics.batches += 1
+        self.statistics.batched_observations += sum([segment.size for segment in segments])
+        attachment.give(self._versions[lane.version], lane.options, segments, now, self.waiting)
+
+
+def _turn(lane: Lane) -> tuple[bool, float]:
+    """Orders lanes: interactive requests before others, then whoever has waited longest."""
+    head = lane.queue.head
+    assert head is not None  # noqa: S101 - only lanes in which something waits are ordered
+    return not head.request.interactive, head.request.arrived
 
 
 def _busyness(attachment: Attachment) -> tuple[int, int]:

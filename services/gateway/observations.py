@@ -27,21 +27,25 @@ class TensorFormat:
     row_bytes: int
 
 
-def tensor_formats(specs: Sequence[common_pb2.TensorSpec]) -> tuple[TensorFormat, ...]:
+def tensor_formats(specs: Sequence[common_pb2.TensorSpec], kind: str) -> tuple[TensorFormat, ...]:
     """Prepares a policy's tensor specs for `read_observation`.
+
+    Args:
+        specs: The specs.
+        kind: What they are of, for the message.
 
     Raises:
         InvalidArgumentError: If a spec makes no sense: unknown dtype, negative length, no name, no specs at all.
     """
     if not specs:
-        raise InvalidArgumentError("expected at least one tensor spec, got none")
+        raise InvalidArgumentError(f"expected at least one {kind} tensor, got none")
     formats = []
     for spec in specs:
         shape = tuple(spec.shape)
         dtype = tensors.NUMPY_DTYPES.get(spec.dtype)
         if dtype is None or not spec.name or any(length < 0 for length in shape):
             raise InvalidArgumentError(
-                f"expected a named tensor spec with a known dtype, got {spec.name!r} "
+                f"expected a named {kind} tensor with a known dtype, got {spec.name!r} "
                 f"{tensors.describe(spec.dtype, shape)}"
             )
         row_bytes = dtype.itemsize

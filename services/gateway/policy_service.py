@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+import math
 from typing import Any
 
 import grpc
@@ -13,9 +12,8 @@ from services.common.errors import answers_errors
 from services.gateway.act_stream import ActStream
 from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
-from services.gateway.observations import read_observation
+from services.gateway.intake import Intake
 from services.gateway.requests import Request
-from services.gateway.responses import write_response
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -26,47 +24,56 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
 
     Args:
         catalogue: The policies.
+        intake: Takes the requests for actions.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, intake: Intake) -> None:
         self._catalogue = catalogue
+        self._intake = intake
+        self._loop = asyncio.get_running_loop()
+        self._streams: set[ActStream] = set()
+
+    def close(self) -> None:
+        """Turns new requests away and says goodbye on every stream; what is in flight goes on."""
+        self._intake.closed = True
+        for stream in self._streams:
+            stream.say_goodbye()
 
     @answers_errors
-    async def Act(
-        self,
-        request: policy_pb2.ActRequest,
-        context: _Context,
-    ) -> policy_pb2.ActResponse:
+    async def Act(self, request: policy_pb2.ActRequest, context: _Context) -> policy_pb2.ActResponse:
         """Answers one observation or one batch."""
-        finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        finished: asyncio.Future[None] = self._loop.create_future()
 
         def wake(_: Request) -> None:
             if not finished.done():
                 finished.set_result(None)
 
-        waiting = submit(self._catalogue, request, wake)
+        left = context.time_remaining()
+        deadline = math.inf if left is None else self._loop.time() + left
+        waiting = self._intake.submit(request, deadline, wake)
         try:
             await finished
         except asyncio.CancelledError:
             # The caller hung up or its deadline passed; gRPC cancels the handler for both.
-            waiting.abandon()
+            waiting.abandon(self._loop.time())
             raise
         if waiting.error is not None:
             raise waiting.error
         response = policy_pb2.ActResponse()
-        write_response(waiting, response)
+        self._intake.respond(waiting, response)
         return response
 
-    async def ActStream(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override]
+    async def ActStream(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
         """Answers a stream of requests."""
-        await ActStream(context, lambda request, wake: submit(self._catalogue, request, wake)).run()
+        stream = ActStream(context, self._intake)
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.discard(stream)
 
     @answers_errors
-    async def GetPolicy(
-        self,
-        request: policy_pb2.GetPolicyRequest,
-        context: _Context,
-    ) -> policy_pb2.GetPolicyResponse:
+    async def GetPolicy(self, request: policy_pb2.GetPolicyRequest, context: _Context) -> policy_pb2.GetPolicyResponse:
         """Describes one policy."""
         dispatcher, version, pinned = self._catalogue.resolve(request.policy)
         policy = _describe(dispatcher)
@@ -78,33 +85,12 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
 
     @answers_errors
     async def ListPolicies(
-        self,
-        request: policy_pb2.ListPoliciesRequest,
-        context: _Context,
+        self, request: policy_pb2.ListPoliciesRequest, context: _Context
     ) -> policy_pb2.ListPoliciesResponse:
         """Lists the policies that have replicas."""
         return policy_pb2.ListPoliciesResponse(
             policies=[_describe(dispatcher) for dispatcher in self._catalogue if dispatcher.attachments]
         )
-
-
-def submit(catalogue: Catalogue, message: policy_pb2.ActRequest, on_finished: Callable[[Request], None]) -> Request:
-    """Checks a request and queues it.
-
-    Args:
-        catalogue: The policies.
-        message: The request as it came.
-        on_finished: Told when it is answered or has failed.
-
-    Raises:
-        SteersmanError: If it cannot be queued: no such policy or version, nobody to answer, or an observation that
-            does not fit.
-    """
-    dispatcher, version, pinned = catalogue.resolve(message.policy)
-    observation = read_observation(message.observation, version.observation)
-    request = Request(observation, version, pinned, time.monotonic(), on_finished)
-    dispatcher.submit(request)
-    return request
 
 
 def _describe(dispatcher: Dispatcher) -> policy_pb2.Policy:
@@ -124,4 +110,5 @@ def _describe(dispatcher: Dispatcher) -> policy_pb2.Policy:
         default_version=default.number if default else 0,
         versions=versions,
         replicas=len(dispatcher.attachments),
+        statistics=dispatcher.statistics.message(dispatcher.waiting),
     )

@@ -13,10 +13,12 @@ from services.gateway.attachment import Attachment
 from services.gateway.batch import Batch
 from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
-from steersman.errors import InvalidArgumentError, from_status
+from steersman.errors import InvalidArgumentError, UnavailableError, from_status
 from steersman.v1 import replica_pb2, replica_pb2_grpc
 
 _log = logging.getLogger(__name__)
+
+_Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
@@ -24,13 +26,16 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
 
     Args:
         catalogue: The policies.
+        batch_timeout: Seconds after which a replica that has not answered a batch is taken for lost.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, batch_timeout: float) -> None:
         self._catalogue = catalogue
+        self._batch_timeout = batch_timeout
+        self._loop = asyncio.get_running_loop()
 
     @answers_errors
-    async def Attach(self, request_iterator: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:  # type: ignore[override]
+    async def Attach(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
         """Keeps a replica attached for as long as the stream lives."""
         first = await context.read()
         if first is grpc.aio.EOF or not first.HasField("announce"):
@@ -39,27 +44,39 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
         attachment = Attachment(first.announce, outbox.put_nowait)
         dispatcher = self._catalogue.attach(attachment)
         _log.info("replica %s of %s attached: %s", attachment.replica_id, attachment.policy, list(attachment.versions))
-        writer = asyncio.create_task(_write(context, outbox))
+        writing = asyncio.create_task(_write(context, outbox))
+        reading = asyncio.create_task(_read(context, attachment, dispatcher))
         try:
-            while not (attachment.leaving and not attachment.in_flight):
-                message = await context.read()
-                if message is grpc.aio.EOF:
-                    break
-                _take(message, attachment, dispatcher)
+            while not reading.done():
+                # A replica that hangs keeps its stream open, so only the clock can tell.
+                await asyncio.wait([reading], timeout=self._batch_timeout / 4)
+                if not reading.done() and attachment.oldest_given < self._loop.time() - self._batch_timeout:
+                    raise UnavailableError(f"a batch was not answered within {self._batch_timeout:g} s")
+            await reading
         finally:
-            writer.cancel()
-            lost = attachment.in_flight
+            reading.cancel()
+            writing.cancel()
+            requeued = attachment.in_flight
             dispatcher.detach(attachment)
-            how = "left" if attachment.leaving else "was lost"
-            _log.info("replica %s of %s %s, %d batches requeued", attachment.replica_id, attachment.policy, how, lost)
+            how = "left" if attachment.leaving and not requeued else "was lost"
+            _log.info(
+                "replica %s of %s %s, %d batches requeued", attachment.replica_id, attachment.policy, how, requeued
+            )
 
 
-async def _write(
-    context: grpc.aio.ServicerContext[Any, Any], outbox: asyncio.Queue[replica_pb2.AttachResponse]
-) -> None:
+async def _write(context: _Context, outbox: asyncio.Queue[replica_pb2.AttachResponse]) -> None:
     """Sends what the dispatcher gave the replica; gRPC takes one message of a stream at a time."""
     while True:
         await context.write(await outbox.get())
+
+
+async def _read(context: _Context, attachment: Attachment, dispatcher: Dispatcher) -> None:
+    """Takes in what the replica sends, until it hangs up, or has left and answered everything."""
+    while not (attachment.leaving and not attachment.in_flight):
+        message = await context.read()
+        if message is grpc.aio.EOF:
+            return
+        _take(message, attachment, dispatcher)
 
 
 def _take(message: replica_pb2.AttachRequest, attachment: Attachment, dispatcher: Dispatcher) -> None:

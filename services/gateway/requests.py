@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from services.gateway.observations import Observation
+from services.gateway.options import GREEDY, Options
+from services.gateway.statistics import Statistics
 from services.gateway.versions import Version
 from steersman.errors import SteersmanError
+
+_DEADLINE_SLACK_SECONDS = 0.005
+"""gRPC's clock and the event loop's may disagree by so much on when a deadline passes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -15,12 +20,22 @@ class Request:
     """One Act request. It finishes exactly once: answered, failed or abandoned, whichever comes first.
 
     Attributes:
-        observation: What it brought.
+        policy: The policy that it is for.
+        statistics: Where it is counted when it finishes.
+        inputs: For each input of the version (observation, then state) the elements of all observations, as bytes.
+        size: How many observations; at least 1.
+        batched: Whether they came with a leading batch axis, so that the answer has one too.
         version: The version that is to answer it.
-        pinned: Whether the caller asked for just that version; else it follows the policy's traffic to another.
+        pinned: Whether only that version may answer it; else it follows the policy's traffic to another.
         arrived: Loop time at which it came, in seconds.
         on_finished: Told when it is answered or has failed, but not when it is abandoned.
-        action: The answer, once there is one: for each action tensor the elements of all actions.
+        options: How actions are chosen.
+        seed: Seed of the draw, if they are drawn.
+        interactive: Whether somebody waits for it; else it is served last and shed first.
+        deadline: Loop time after which nobody wants the answer.
+        session_ids: For each observation the session that keeps its state; empty if the client carries the state, or
+            there is none.
+        outputs: The answer, once there is one: for each output of the version the elements of all observations.
         error: Why there is none, once it has failed.
         departed: Loop time at which its first part went to a replica.
         compute_microseconds: The longest time that a replica spent on a batch with a part of it.
@@ -29,12 +44,21 @@ class Request:
         finished: Whether it has been answered, has failed or was abandoned.
     """
 
-    observation: Observation
+    policy: str
+    statistics: Statistics
+    inputs: tuple[bytes, ...]
+    size: int
+    batched: bool
     version: Version
     pinned: bool
     arrived: float
     on_finished: Callable[[Request], None]
-    action: tuple[bytes, ...] = ()
+    options: Options = GREEDY
+    seed: int = 0
+    interactive: bool = True
+    deadline: float = math.inf
+    session_ids: Sequence[str] = ()
+    outputs: tuple[bytes, ...] = ()
     error: SteersmanError | None = None
     departed: float = 0.0
     compute_microseconds: int = 0
@@ -44,28 +68,29 @@ class Request:
     _parts: dict[int, Sequence[bytes]] = field(default_factory=dict)
     _answered: int = 0
 
-    def answer(self, start: int, size: int, action: Sequence[bytes], compute_microseconds: int) -> None:
-        """Takes the actions for some of the observations; the last ones finish the request.
+    def answer(self, start: int, size: int, outputs: Sequence[bytes], compute_microseconds: int) -> None:
+        """Takes the answer for some of the observations; the last ones finish the request.
 
         Args:
             start: Index of the first of them.
             size: How many.
-            action: For each action tensor the elements of those actions.
+            outputs: For each output of the version the elements of those observations.
             compute_microseconds: What the batch took.
         """
         if self.finished:
             return
         self._answered += size
         self.compute_microseconds = max(self.compute_microseconds, compute_microseconds)
-        if size == self.observation.size:
-            self.action = tuple(action)
+        if size == self.size:
+            self.outputs = tuple(outputs)
         else:
-            self._parts[start] = action
-            if self._answered < self.observation.size:
+            self._parts[start] = outputs
+            if self._answered < self.size:
                 return
             ordered = [self._parts[index] for index in sorted(self._parts)]
-            self.action = tuple(b"".join(pieces) for pieces in zip(*ordered, strict=True))
+            self.outputs = tuple(b"".join(pieces) for pieces in zip(*ordered, strict=True))
         self.finished = True
+        self.statistics.answered += 1
         self.on_finished(self)
 
     def fail(self, error: SteersmanError) -> None:
@@ -73,11 +98,21 @@ class Request:
         if not self.finished:
             self.error = error
             self.finished = True
+            self.statistics.count_failure(error)
             self.on_finished(self)
 
-    def abandon(self) -> None:
-        """Finishes the request silently: nobody waits for it any more."""
-        self.finished = True
+    def abandon(self, now: float) -> None:
+        """Finishes the request silently: nobody waits for it any more, since it was cancelled or its deadline passed.
+
+        Args:
+            now: Loop time.
+        """
+        if not self.finished:
+            self.finished = True
+            if now >= self.deadline - _DEADLINE_SLACK_SECONDS:
+                self.statistics.expired += 1
+            else:
+                self.statistics.cancelled += 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +129,11 @@ class Segment:
     start: int
     size: int
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its inputs."""
+        return self.size * self.request.version.row_bytes
+
     def split(self, size: int) -> tuple[Segment, Segment]:
         """Cuts the segment in two, the first with so many observations."""
         return (
@@ -101,9 +141,9 @@ class Segment:
             Segment(self.request, self.start + size, self.size - size),
         )
 
-    def data(self, tensor: int, row_bytes: int) -> bytes | memoryview:
-        """Gives the elements of one tensor, without a copy."""
-        elements = self.request.observation.data[tensor]
-        if self.size == self.request.observation.size:
+    def data(self, index: int, row_bytes: int) -> bytes | memoryview:
+        """Gives the elements of one input, without a copy."""
+        elements = self.request.inputs[index]
+        if self.size == self.request.size:
             return elements
         return memoryview(elements)[self.start * row_bytes : (self.start + self.size) * row_bytes]

@@ -1,43 +1,35 @@
-"""Finished requests as messages."""
+"""Answered requests as messages."""
 
 from __future__ import annotations
 
+from services.gateway.observations import TensorFormat
 from services.gateway.requests import Request
-from steersman.errors import status_number
-from steersman.v1 import policy_pb2
+from steersman.v1 import common_pb2, policy_pb2
 
 
 def write_response(request: Request, response: policy_pb2.ActResponse) -> None:
-    """Writes an answered request into a response.
+    """Writes an answered request, but for its state.
 
     Args:
         request: The request; it must have been answered.
         response: Empty so far.
     """
-    response.version = request.version.number
+    version = request.version
+    response.version = version.number
     response.queue_microseconds = int((request.departed - request.arrived) * 1e6)
     response.compute_microseconds = request.compute_microseconds
-    observation = request.observation
-    for tensor_format, elements in zip(request.version.action, request.action, strict=True):
-        tensor = response.action[tensor_format.name]
-        tensor.dtype = tensor_format.dtype
-        if observation.batched:
-            tensor.shape.append(observation.size)
+    for tensor_format, elements in zip(version.action, request.outputs, strict=False):
+        _write(response.action[tensor_format.name], request, tensor_format, elements)
+    if request.options.extras:
+        after_state = len(version.action) + len(version.state)
+        for name, elements in zip(request.options.extras, request.outputs[after_state:], strict=True):
+            _write(response.extras[name], request, version.extras[name], elements)
+
+
+def _write(tensor: common_pb2.Tensor, request: Request, tensor_format: TensorFormat, elements: bytes) -> None:
+    tensor.dtype = tensor_format.dtype
+    if request.batched:
+        tensor.shape.append(request.size)
+    if tensor_format.shape:
         tensor.shape.extend(tensor_format.shape)
-        tensor.data = elements
-
-
-def write_stream_response(request: Request, request_id: int) -> policy_pb2.ActStreamResponse:
-    """Writes a finished request as a message of a stream.
-
-    Args:
-        request: The request; answered or failed.
-        request_id: What the client called it.
-    """
-    message = policy_pb2.ActStreamResponse(id=request_id)
-    if request.error is None:
-        write_response(request, message.response)
-    else:
-        message.error.code = status_number(request.error)
-        message.error.message = str(request.error)
-    return message
+    tensor.data = elements

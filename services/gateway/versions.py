@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from services.gateway.observations import TensorFormat, tensor_formats
+from services.gateway.options import Options
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2, replica_pb2
 
@@ -17,13 +18,29 @@ class Version:
         number: The version.
         spec: What it takes and gives.
         observation: The formats of its observation tensors.
+        state: The formats of its state tensors; empty for a policy without memory.
         action: The formats of its action tensors.
+        extras: The formats of what it can give besides, by name.
+        inputs: What it computes from, in the order of `Request.inputs`: observation, then state.
+        row_bytes: Bytes of the inputs for one observation.
     """
 
     number: int
     spec: common_pb2.PolicySpec
     observation: tuple[TensorFormat, ...]
+    state: tuple[TensorFormat, ...]
     action: tuple[TensorFormat, ...]
+    extras: dict[str, TensorFormat]
+    inputs: tuple[TensorFormat, ...]
+    row_bytes: int
+
+    def outputs(self, options: Options) -> tuple[TensorFormat, ...]:
+        """What it computes, in the order of `Request.outputs`."""
+        return self.action + self.state + tuple(self.extras[name] for name in options.extras)
+
+    def takes_the_same_as(self, other: Version) -> bool:
+        """Tells whether a request for the other version can be answered by this one just as well."""
+        return self.inputs == other.inputs and self.action == other.action and self.extras == other.extras
 
 
 def read_version(loaded: replica_pb2.LoadedVersion) -> Version:
@@ -34,9 +51,18 @@ def read_version(loaded: replica_pb2.LoadedVersion) -> Version:
     """
     if loaded.version < 1:
         raise InvalidArgumentError(f"expected a version of at least 1, got {loaded.version}")
+    spec = loaded.spec
+    observation = tensor_formats(spec.observation_tensors, "observation")
+    state = tensor_formats(spec.state_tensors, "state") if spec.state_tensors else ()
+    extras = tensor_formats(spec.extra_tensors, "extra") if spec.extra_tensors else ()
+    inputs = observation + state
     return Version(
-        loaded.version,
-        loaded.spec,
-        tensor_formats(loaded.spec.observation_tensors),
-        tensor_formats(loaded.spec.action_tensors),
+        number=loaded.version,
+        spec=spec,
+        observation=observation,
+        state=state,
+        action=tensor_formats(spec.action_tensors, "action"),
+        extras={entry.name: entry for entry in extras},
+        inputs=inputs,
+        row_bytes=sum(entry.row_bytes for entry in inputs),
     )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import grpc
 
-from services.policy.runtime import Tensors
+from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS
+from services.policy.randomness import Draw
+from services.policy.runtime import GREEDY, LOG_PROBABILITY, VALUE, Choice, Tensors
 from steersman import tensors
-from steersman.errors import InternalError, SteersmanError, status_number
+from steersman.errors import DeadlineExceededError, InternalError, SteersmanError, status_number
 from steersman.v1 import replica_pb2, replica_pb2_grpc
 
 _log = logging.getLogger(__name__)
@@ -19,10 +23,20 @@ _log = logging.getLogger(__name__)
 _SHORTEST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 
-Compute = Callable[[int, Tensors], tuple[Tensors, int]]
-"""Computes a batch of a version: the actions, and the microseconds that it took."""
+Compute = Callable[[int, Tensors, Choice], tuple[Tensors, int]]
+"""Computes a batch of a version: the outputs, and the microseconds that it took."""
+
+_SLOW_MICROSECONDS = 1000
+"""Batches that take longer are computed in a thread; for others, changing threads would cost more than it gives."""
 
 _Stream = grpc.aio.StreamStreamCall[replica_pb2.AttachRequest, replica_pb2.AttachResponse]
+
+
+class _Received(NamedTuple):
+    """A batch, and the clock's time when it came."""
+
+    batch: replica_pb2.Batch
+    time: float
 
 
 class GatewayAttachment:
@@ -50,6 +64,7 @@ class GatewayAttachment:
         # gRPC takes one message of a stream at a time; an announcement may meet a result.
         self._writing = asyncio.Lock()
         self._leaving = False
+        self._last_microseconds = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -111,9 +126,18 @@ class GatewayAttachment:
         await stream.write(replica_pb2.AttachRequest(announce=self._announcement()))
         self._stream = stream
         try:
-            while isinstance(message := await stream.read(), replica_pb2.AttachResponse):
+            awaited: asyncio.Task[_Received | None] | None = None
+            while (received := await (awaited or _next_batch(stream))) is not None:
                 worked = True
-                result = self._answer(message.batch)
+                if self._last_microseconds < _SLOW_MICROSECONDS:
+                    awaited = None
+                    result = self._answer(received)
+                else:
+                    # While a slow model computes in a thread, the next batch is awaited, so that it is known how long
+                    # it waits; and announcements and other gateways are not held up.
+                    awaited = asyncio.create_task(_next_batch(stream))
+                    result = await asyncio.to_thread(self._answer, received)
+                self._last_microseconds = result.answer.compute_microseconds
                 async with self._writing:
                     await stream.write(replica_pb2.AttachRequest(result=result))
         finally:
@@ -121,18 +145,44 @@ class GatewayAttachment:
             stream.cancel()
         return worked
 
-    def _answer(self, batch: replica_pb2.Batch) -> replica_pb2.BatchResult:
+    def _answer(self, received: _Received) -> replica_pb2.BatchResult:
+        batch = received.batch
         result = replica_pb2.BatchResult(id=batch.id)
+        if batch.timeout_microseconds and time.monotonic() - received.time > batch.timeout_microseconds / 1e6:
+            result.error.code = status_number(DeadlineExceededError(""))
+            result.error.message = "the deadline passed while the batch waited in the replica"
+            return result
         try:
-            observation = {name: tensors.decode(tensor) for name, tensor in batch.observation.items()}
-            action, microseconds = self._compute(batch.version, observation)
+            inputs = {name: tensors.decode(tensor) for name, tensor in batch.inputs.items()}
+            outputs, microseconds = self._compute(batch.version, inputs, _choice(batch))
         except SteersmanError as error:
             result.error.code, result.error.message = status_number(error), str(error)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base but this
             _log.warning("batch %d of version %d failed: %s", batch.id, batch.version, error)
             result.error.code, result.error.message = status_number(InternalError("")), f"the model failed: {error}"
         else:
-            result.answer.compute_microseconds = microseconds
-            for name, array in action.items():
-                result.answer.action[name].CopyFrom(tensors.encode(array))
+            answer = result.answer
+            answer.compute_microseconds = microseconds
+            for name, array in outputs.items():
+                tensors.encode_into(array, answer.outputs[name])
         return result
+
+
+async def _next_batch(stream: _Stream) -> _Received | None:
+    """Reads the next batch; None when the gateway has ended the stream."""
+    message = await stream.read()
+    return _Received(message.batch, time.monotonic()) if isinstance(message, replica_pb2.AttachResponse) else None
+
+
+def _choice(batch: replica_pb2.Batch) -> Choice:
+    """Reads how the actions of a batch are chosen."""
+    if not batch.HasField("options"):
+        return GREEDY
+    options = batch.options
+    wanted = {
+        LOG_PROBABILITY: options.log_probability,
+        VALUE: options.value,
+        ACTION_DISTRIBUTION_INPUTS: options.action_distribution_inputs,
+    }
+    draws = [Draw(rows.count, rows.seed, rows.first) for rows in batch.seeds] if options.sample else None
+    return Choice(draws, [name for name, is_wanted in wanted.items() if is_wanted])

@@ -38,6 +38,7 @@ class PolicyReplica:
         max_message_bytes: The largest message on the way to and from a gateway.
         cache: Folder for downloaded bundles.
         mlflow_url: The tracking server.
+        max_queue_delay_microseconds: How long an observation may wait for company while its batch is not full.
     """
 
     def __init__(
@@ -48,12 +49,15 @@ class PolicyReplica:
         max_message_bytes: int,
         cache: str,
         mlflow_url: str,
+        max_queue_delay_microseconds: int,
     ) -> None:
         configure_logging("policy", "INFO")
         self._cache = Path(cache)
         self._mlflow_url = mlflow_url
         replica_id = serve.get_replica_context().replica_id.unique_id
-        self._replica = Replica(policy, replica_id, gateways, max_batch_size, max_message_bytes)
+        self._replica = Replica(
+            policy, replica_id, gateways, max_batch_size, max_message_bytes, max_queue_delay_microseconds
+        )
         self._started = False
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from services.policy.attachment import GatewayAttachment
-from services.policy.runtime import PolicyRuntime, Tensors
+from services.policy.runtime import GREEDY, Choice, PolicyRuntime, Tensors
 from steersman.errors import UnavailableError
 from steersman.v1 import replica_pb2
 
@@ -28,6 +28,7 @@ class Replica:
         gateways: Internal addresses of all gateways.
         max_batch_size: The most observations that it takes in one batch.
         max_message_bytes: The largest message on the way to and from a gateway.
+        max_queue_delay_microseconds: How long an observation may wait for company while its batch is not full.
 
     Example:
         >>> replica = Replica("cartpole", "replica-1", ["127.0.0.1:50061"], 256, 64 * 1024 * 1024)
@@ -37,8 +38,15 @@ class Replica:
     """
 
     def __init__(
-        self, policy: str, replica_id: str, gateways: Sequence[str], max_batch_size: int, max_message_bytes: int
+        self,
+        policy: str,
+        replica_id: str,
+        gateways: Sequence[str],
+        max_batch_size: int,
+        max_message_bytes: int,
+        max_queue_delay_microseconds: int = 0,
     ) -> None:
+        self._max_queue_delay_microseconds = max_queue_delay_microseconds
         self._policy = policy
         self._replica_id = replica_id
         self._max_batch_size = max_batch_size
@@ -81,15 +89,16 @@ class Replica:
         """Says goodbye to every gateway, finishes what it holds and detaches."""
         await asyncio.gather(*(attachment.leave() for attachment in self._attachments))
 
-    def compute(self, version: int, observation: Tensors) -> tuple[Tensors, int]:
+    def compute(self, version: int, inputs: Tensors, choice: Choice = GREEDY) -> tuple[Tensors, int]:
         """Computes a batch.
 
         Args:
             version: The version to compute with.
-            observation: Arrays by wire name, each with a leading batch axis.
+            inputs: Arrays by wire name, each with a leading batch axis.
+            choice: How actions are chosen and what is wanted besides them.
 
         Returns:
-            The action tensors by wire name, and the microseconds that it took.
+            The outputs by wire name, and the microseconds that it took.
 
         Raises:
             UnavailableError: If the version is not loaded (any more).
@@ -98,8 +107,8 @@ class Replica:
         if runtime is None:
             raise UnavailableError(f"expected one of versions {sorted(self._runtimes)}, got {version}")
         start = time.perf_counter()
-        action = runtime.compute(observation)
-        return action, int((time.perf_counter() - start) * 1e6)
+        outputs = runtime.compute(inputs, choice)
+        return outputs, int((time.perf_counter() - start) * 1e6)
 
     def _announce(self) -> replica_pb2.Announce:
         return replica_pb2.Announce(
@@ -111,4 +120,5 @@ class Replica:
             ],
             max_batches_in_flight=MAX_BATCHES_IN_FLIGHT,
             max_batch_size=self._max_batch_size,
+            max_queue_delay_microseconds=self._max_queue_delay_microseconds,
         )

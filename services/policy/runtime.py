@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from services.common.bundle import Bundle
+from services.common.bundle import NEXT_STATE_PREFIX, Bundle
+from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS, Distribution, distribution
+from services.policy.randomness import Draw
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
+from steersman.v1 import common_pb2
 
 Tensors = dict[str, npt.NDArray[np.generic]]
 """Arrays by wire name, each with a leading batch axis."""
 
 _WARM_UP_BATCH_SIZES = (1, 2, 32)
+
+LOG_PROBABILITY = "log_probability"
+VALUE = "value"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How actions are chosen, and what is wanted besides them.
+
+    Attributes:
+        draws: When sampling, whose observations are drawn with which seed, in order; None for greedy actions.
+        extras: Names of what is wanted besides the action and the next state.
+    """
+
+    draws: Sequence[Draw] | None = None
+    extras: Sequence[str] = ()
+
+
+GREEDY = Choice()
 
 
 class PolicyRuntime:
@@ -30,7 +55,6 @@ class PolicyRuntime:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.spec = bundle.spec
         options = onnxruntime.SessionOptions()
         # One thread a replica: Ray places more replicas where more is needed, and threads of small models only wait.
         options.intra_op_num_threads = 1
@@ -40,38 +64,82 @@ class PolicyRuntime:
             self._session = onnxruntime.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise InvalidArgumentError(f"cannot load {bundle.model_path}: {error}") from error
-        self._outputs = [spec.name for spec in self.spec.action_tensors]
+        self._distribution = self._find_distribution(bundle.spec)
+        self.spec = self._complete_spec(bundle.spec)
+        self._actions = [spec.name for spec in self.spec.action_tensors]
+        self._states = [spec.name for spec in self.spec.state_tensors]
+        self._greedy_outputs = self._actions + [NEXT_STATE_PREFIX + name for name in self._states]
         self._check_names(bundle)
         self._warm_up(bundle)
 
-    def compute(self, observation: Tensors) -> Tensors:
-        """Computes the greedy actions for a batch of observations.
+    def compute(self, inputs: Tensors, choice: Choice = GREEDY) -> Tensors:
+        """Computes the actions for a batch of observations.
 
         Args:
-            observation: The tensors that the spec lists, in its dtypes.
+            inputs: The observation and state tensors that the spec lists, in its dtypes.
+            choice: How actions are chosen and what is wanted besides them.
 
         Returns:
-            The action tensors that the spec lists, in its dtypes.
+            The action tensors, the next states under the names of the states, and the extras.
         """
-        return dict(zip(self._outputs, self._session.run(self._outputs, observation), strict=True))
+        if choice is GREEDY:
+            # The path of nearly every request: nothing but the model.
+            return dict(zip(self._actions + self._states, self._session.run(self._greedy_outputs, inputs), strict=True))
+        names = list(self._greedy_outputs)
+        wants_parameters = choice.draws is not None or choice.extras
+        if wants_parameters and self._distribution is not None:
+            names.append(ACTION_DISTRIBUTION_INPUTS)
+        if VALUE in choice.extras:
+            names.append(VALUE)
+        computed = dict(zip(names, self._session.run(names, inputs), strict=True))
+        outputs = {name: computed[name] for name in self._actions}
+        outputs |= {name: computed[NEXT_STATE_PREFIX + name] for name in self._states}
+        if self._distribution is not None and wants_parameters:
+            parameters = computed[ACTION_DISTRIBUTION_INPUTS]
+            drawn = (
+                self._distribution.mode(parameters)
+                if choice.draws is None
+                else self._distribution.sample(parameters, choice.draws)
+            )
+            if choice.draws is not None:
+                outputs[self._actions[0]] = self._distribution.action(drawn)
+            computed[LOG_PROBABILITY] = self._distribution.log_probability(parameters, drawn)
+        return outputs | {name: computed[name] for name in choice.extras}
+
+    def _find_distribution(self, spec: common_pb2.PolicySpec) -> Distribution | None:
+        """Makes the action distribution, if the model gives its parameters."""
+        outputs = {entry.name for entry in self._session.get_outputs()}
+        return distribution(spec) if ACTION_DISTRIBUTION_INPUTS in outputs else None
+
+    def _complete_spec(self, spec: common_pb2.PolicySpec) -> common_pb2.PolicySpec:
+        """Lists the extras that the model and its distribution can give."""
+        complete = common_pb2.PolicySpec()
+        complete.CopyFrom(spec)
+        del complete.extra_tensors[:]
+        outputs = {entry.name: entry for entry in self._session.get_outputs()}
+        if self._distribution is not None:
+            shape = [int(length) for length in outputs[ACTION_DISTRIBUTION_INPUTS].shape[1:]]
+            complete.extra_tensors.add(name=ACTION_DISTRIBUTION_INPUTS, dtype=common_pb2.DATA_TYPE_FLOAT32, shape=shape)
+            complete.extra_tensors.add(name=LOG_PROBABILITY, dtype=common_pb2.DATA_TYPE_FLOAT32)
+        if VALUE in outputs:
+            complete.extra_tensors.add(name=VALUE, dtype=common_pb2.DATA_TYPE_FLOAT32)
+        return complete
 
     def _check_names(self, bundle: Bundle) -> None:
         inputs = {entry.name for entry in self._session.get_inputs()}
         outputs = {entry.name for entry in self._session.get_outputs()}
-        expected = {spec.name for spec in self.spec.observation_tensors}
-        if inputs != expected or not set(self._outputs) <= outputs:
+        expected = {spec.name for spec in (*self.spec.observation_tensors, *self.spec.state_tensors)}
+        if inputs != expected or not set(self._greedy_outputs) <= outputs:
             raise InvalidArgumentError(
-                f"expected {bundle.model_path} to take {sorted(expected)} and give {self._outputs}, "
+                f"expected {bundle.model_path} to take {sorted(expected)} and give {self._greedy_outputs}, "
                 f"got {sorted(inputs)} and {sorted(outputs)}"
             )
 
     def _warm_up(self, bundle: Bundle) -> None:
         """Computes batches of zeros, so that the first request does not pay for onnxruntime's preparations."""
+        specs = (*self.spec.observation_tensors, *self.spec.state_tensors)
         for size in _WARM_UP_BATCH_SIZES:
-            zeros = {
-                spec.name: np.zeros((size, *spec.shape), tensors.NUMPY_DTYPES[spec.dtype])
-                for spec in self.spec.observation_tensors
-            }
+            zeros = {spec.name: np.zeros((size, *spec.shape), tensors.NUMPY_DTYPES[spec.dtype]) for spec in specs}
             try:
                 self.compute(zeros)
             except Exception as error:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from steersman import spaces, tensors
-from steersman.errors import FailedPreconditionError
+from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.v1 import common_pb2, policy_pb2
 
-State = tuple[npt.NDArray[np.generic], ...]
-"""Recurrent state, as Stable-Baselines3 passes it around."""
+State = tuple[npt.NDArray[np.uint8], ...]
+"""Recurrent state, as Stable-Baselines3 passes it around; opaque bytes to the client."""
+
+EXTRAS = ("log_probability", "value", "action_distribution_inputs")
+"""What an answer can bring besides the action."""
 
 
 @dataclass(frozen=True)
@@ -40,29 +44,74 @@ class Answer:
         version: The version that answered.
         queue_microseconds: Time that the request waited in the gateway.
         compute_microseconds: Time that the replica spent on the batch that the request was part of.
+        state: For a policy with memory, what the next request of the episode has to bring; else empty.
+        extras: What was asked for besides, by name.
     """
 
     action: npt.NDArray[Any]
     version: int
     queue_microseconds: int
     compute_microseconds: int
+    state: bytes = b""
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
-def act_request(policy: str, observation: npt.ArrayLike, spec: common_pb2.PolicySpec) -> policy_pb2.ActRequest:
+@dataclass(frozen=True)
+class Ask:
+    """How to ask for an action.
+
+    Attributes:
+        state: For a policy with memory, the state of the last answer; empty in the first request of an episode.
+        episode_start: For a policy with memory, which observations begin an episode.
+        deterministic: Whether to take the greedy action instead of drawing one.
+        seed: Seed of the draw; None for a random one.
+        extras: What to bring besides the action, among `EXTRAS`.
+        batch_priority: Whether to give way to interactive requests.
+    """
+
+    state: bytes = b""
+    episode_start: npt.ArrayLike | None = None
+    deterministic: bool = True
+    seed: int | None = None
+    extras: Sequence[str] = ()
+    batch_priority: bool = False
+
+
+def act_request(
+    policy: str, observation: npt.ArrayLike, spec: common_pb2.PolicySpec, ask: Ask
+) -> policy_pb2.ActRequest:
     """Makes the request for one observation, or for a batch of them.
 
     Args:
         policy: Address of the policy.
         observation: What the environment emits; with one more axis in front for a batch.
         spec: What the policy takes.
+        ask: How to ask.
 
     Raises:
-        steersman.errors.InvalidArgumentError: If the observation does not fit.
+        InvalidArgumentError: If the observation does not fit, or an extra is unknown.
     """
     arrays = spaces.flatten(observation, list(spec.observation_tensors))
-    return policy_pb2.ActRequest(
-        policy=policy, observation={name: tensors.encode(array) for name, array in arrays.items()}
-    )
+    request = policy_pb2.ActRequest(policy=policy, state=ask.state)
+    for name, array in arrays.items():
+        tensors.encode_into(array, request.observation[name])
+    if ask.episode_start is not None and spec.state_tensors:
+        request.episode_start.extend(np.atleast_1d(np.asarray(ask.episode_start, bool)).tolist())
+    if not ask.deterministic or ask.extras:
+        _write_options(request.options, ask)
+    if ask.batch_priority:
+        request.priority = policy_pb2.PRIORITY_BATCH
+    return request
+
+
+def _write_options(options: common_pb2.ActOptions, ask: Ask) -> None:
+    options.sample = not ask.deterministic
+    if ask.seed is not None:
+        options.seed = ask.seed
+    for name in ask.extras:
+        if name not in EXTRAS:
+            raise InvalidArgumentError(f"expected extras among {EXTRAS}, got {name!r}")
+        setattr(options, name, True)
 
 
 def read_answer(response: policy_pb2.ActResponse, spec: common_pb2.PolicySpec) -> Answer:
@@ -76,7 +125,40 @@ def read_answer(response: policy_pb2.ActResponse, spec: common_pb2.PolicySpec) -
     # A copy, since callers may write into an action and the message's memory is read-only; [()] makes a scalar of an
     # action without axes, which is what Discrete.contains and step() expect.
     action = spaces.unflatten(arrays, list(spec.action_tensors)).copy()[()]
-    return Answer(action, response.version, response.queue_microseconds, response.compute_microseconds)
+    extras = {name: tensors.decode(tensor).copy()[()] for name, tensor in response.extras.items()}
+    return Answer(
+        action,
+        response.version,
+        response.queue_microseconds,
+        response.compute_microseconds,
+        response.state,
+        extras,
+    )
+
+
+def predict_ask(
+    spec: common_pb2.PolicySpec,
+    state: State | None,
+    episode_start: npt.ArrayLike | None,
+    deterministic: bool,
+) -> Ask:
+    """Translates the arguments of Stable-Baselines3's `predict`.
+
+    Args:
+        spec: What the policy takes.
+        state: The state that the last call gave; None at the start.
+        episode_start: Which elements begin an episode.
+        deterministic: Whether to take greedy actions.
+    """
+    if not spec.state_tensors or not state:
+        return Ask(deterministic=deterministic)
+    return Ask(state=state[0].tobytes(), episode_start=episode_start, deterministic=deterministic)
+
+
+def predict_answer(answer: Answer) -> tuple[npt.NDArray[Any], State | None]:
+    """Gives an answer as Stable-Baselines3's `predict` does."""
+    state = (np.frombuffer(answer.state, np.uint8),) if answer.state else None
+    return answer.action, state
 
 
 def read_policy(policy: policy_pb2.Policy, address: str) -> PolicyInfo:
@@ -95,13 +177,3 @@ def read_policy(policy: policy_pb2.Policy, address: str) -> PolicyInfo:
         if version.version == wanted:
             return PolicyInfo(policy.name, version.version, version.spec)
     raise FailedPreconditionError(f"expected policy {address!r} to be loaded, but its replicas are still loading it")
-
-
-def check_predict(deterministic: bool) -> None:
-    """Refuses what `predict` cannot do.
-
-    Raises:
-        FailedPreconditionError: If sampled actions are asked for.
-    """
-    if not deterministic:
-        raise FailedPreconditionError("expected deterministic=True: this version serves greedy actions only")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import count
 
 import numpy as np
 
+from services.gateway.admission import Limits
 from services.gateway.attachment import Attachment
-from services.gateway.observations import Observation
+from services.gateway.options import GREEDY, Options
 from services.gateway.requests import Request
+from services.gateway.statistics import Statistics
 from services.gateway.versions import Version, read_version
 from steersman.v1 import common_pb2, replica_pb2
 
@@ -31,11 +34,30 @@ def version(number: int = 1) -> Version:
     return read_version(loaded_version(number))
 
 
-def request(size: int = 1, version_number: int = 1, pinned: bool = False) -> Request:
+def request(
+    size: int = 1,
+    version_number: int = 1,
+    pinned: bool = False,
+    options: Options = GREEDY,
+    interactive: bool = True,
+    deadline: float = math.inf,
+) -> Request:
     """Makes a request with numbers that no other request has."""
     numbers = np.array([next(_numbers) for _ in range(size)], np.int64)
-    observation = Observation((numbers.tobytes(),), size, size > 1)
-    return Request(observation, version(version_number), pinned, 0.0, lambda _: None)
+    return Request(
+        "numbers",
+        Statistics(),
+        (numbers.tobytes(),),
+        size,
+        size > 1,
+        version(version_number),
+        pinned,
+        0.0,
+        lambda _: None,
+        options=options,
+        interactive=interactive,
+        deadline=deadline,
+    )
 
 
 def announce(replica_id: str, versions: list[int], credit: int, max_batch_size: int) -> replica_pb2.Announce:
@@ -68,20 +90,43 @@ class NumberReplica:
 
     def compute(self, batch: replica_pb2.Batch) -> replica_pb2.BatchAnswer:
         """Computes what the policy of numbers answers."""
-        return replica_pb2.BatchAnswer(action={"action": batch.observation["observation"]}, compute_microseconds=1)
+        return replica_pb2.BatchAnswer(outputs={"action": batch.inputs["observation"]}, compute_microseconds=1)
 
 
-class Soon:
-    """An event loop's `call_soon` that a test drives by hand."""
+NO_LIMITS = Limits(observations=10**9, size_bytes=10**12, pushback_milliseconds=50)
+
+
+class ManualLoop:
+    """An event loop that a test drives by hand.
+
+    Attributes:
+        now: Its time, in seconds.
+    """
 
     def __init__(self) -> None:
+        self.now = 0.0
         self._due: list[Callable[[], None]] = []
+        self._later: list[tuple[float, Callable[[], None]]] = []
 
-    def __call__(self, function: Callable[[], None]) -> None:
-        self._due.append(function)
+    def call_soon(self, callback: Callable[[], None], /) -> None:
+        self._due.append(callback)
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> None:
+        self._later.append((self.now + delay, callback))
+
+    def time(self) -> float:
+        return self.now
 
     def run(self) -> None:
         """Runs what is due."""
+        self._due += [callback for time, callback in self._later if time <= self.now]
+        self._later = [(time, callback) for time, callback in self._later if time > self.now]
         due, self._due = self._due, []
-        for function in due:
-            function()
+        for callback in due:
+            callback()
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass, then runs what is due."""
+        self.now += seconds
+        self.run()
+        self.run()

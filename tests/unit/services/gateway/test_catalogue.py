@@ -2,11 +2,11 @@ import pytest
 
 from services.gateway.catalogue import Catalogue
 from steersman.errors import InvalidArgumentError, NotFoundError, UnavailableError
-from tests.unit.services.gateway.numbers import NumberReplica, Soon, request
+from tests.unit.services.gateway.numbers import NO_LIMITS, ManualLoop, NumberReplica, request
 
 
 def test_a_name_means_the_newest_version_and_a_number_just_that_one() -> None:
-    catalogue = Catalogue(Soon())
+    catalogue = Catalogue(NO_LIMITS, ManualLoop())
     dispatcher = catalogue.attach(NumberReplica(versions=(1, 3)).attachment)
     assert catalogue.resolve("numbers") == (dispatcher, dispatcher.versions[3], False)
     assert catalogue.resolve("numbers:1") == (dispatcher, dispatcher.versions[1], True)
@@ -14,14 +14,14 @@ def test_a_name_means_the_newest_version_and_a_number_just_that_one() -> None:
 
 @pytest.mark.parametrize("address", ["numbers:", "numbers:x", "numbers:-1", "numbers:1:2", "numbers:²"])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    catalogue = Catalogue(Soon())
+    catalogue = Catalogue(NO_LIMITS, ManualLoop())
     catalogue.attach(NumberReplica().attachment)
     with pytest.raises(InvalidArgumentError, match="expected an address like"):
         catalogue.resolve(address)
 
 
 def test_unknown_policies_and_versions_are_not_found() -> None:
-    catalogue = Catalogue(Soon())
+    catalogue = Catalogue(NO_LIMITS, ManualLoop())
     with pytest.raises(NotFoundError, match="of which there is none, got 'letters'"):
         catalogue.resolve("letters")
     catalogue.attach(NumberReplica().attachment)
@@ -32,21 +32,21 @@ def test_unknown_policies_and_versions_are_not_found() -> None:
 
 
 def test_a_deployed_policy_without_a_replica_is_unavailable_with_the_reason() -> None:
-    catalogue = Catalogue(Soon())
+    catalogue = Catalogue(NO_LIMITS, ManualLoop())
     catalogue.set_deployed({"numbers": "waits for 1 of 1 replicas"})
     with pytest.raises(UnavailableError, match="waits for 1 of 1 replicas"):
         catalogue.resolve("numbers")
 
 
 def test_a_replica_that_is_still_loading_makes_a_policy_unavailable() -> None:
-    catalogue = Catalogue(Soon())
+    catalogue = Catalogue(NO_LIMITS, ManualLoop())
     catalogue.attach(NumberReplica(versions=()).attachment)
     with pytest.raises(UnavailableError, match="loading"):
         catalogue.resolve("numbers")
 
 
 def test_what_waits_for_an_undeployed_policy_fails_once_the_last_replica_has_gone() -> None:
-    catalogue = Catalogue(Soon())
+    catalogue = Catalogue(NO_LIMITS, ManualLoop())
     replica = NumberReplica()
     dispatcher = catalogue.attach(replica.attachment)
     waiting = request()

@@ -3,59 +3,68 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from services.gateway.admission import Limits
 from services.gateway.batch import Batch
 from services.gateway.dispatcher import MAX_ATTEMPTS, Dispatcher
+from services.gateway.options import Options
 from services.gateway.requests import Request
-from steersman.errors import InternalError, NotFoundError, SteersmanError, UnavailableError
+from steersman.errors import (
+    DeadlineExceededError,
+    InternalError,
+    NotFoundError,
+    ResourceExhaustedError,
+    SteersmanError,
+    UnavailableError,
+)
 from steersman.v1 import replica_pb2
-from tests.unit.services.gateway.numbers import NumberReplica, Soon, announce, request
+from tests.unit.services.gateway.numbers import NO_LIMITS, ManualLoop, NumberReplica, announce, request
 
 
 class Stage:
     """A dispatcher with everything around it in the hands of the test."""
 
-    def __init__(self, *replicas: NumberReplica) -> None:
-        self.soon = Soon()
-        self.dispatcher = Dispatcher("numbers", self.soon)
+    def __init__(self, *replicas: NumberReplica, limits: Limits = NO_LIMITS) -> None:
+        self.loop = ManualLoop()
+        self.dispatcher = Dispatcher("numbers", limits, self.loop)
         self.finished: list[Request] = []
         for replica in replicas:
             self.dispatcher.attach(replica.attachment)
-        self.soon.run()
+        self.loop.run()
 
     def submit(self, *sizes: int, pinned: bool = False, version: int = 1) -> list[Request]:
         requests = [request(size, version, pinned) for size in sizes]
         for entry in requests:
             entry.on_finished = self.finished.append
             self.dispatcher.submit(entry)
-        self.soon.run()
+        self.loop.run()
         return requests
 
     def answer(self, replica: NumberReplica, index: int = 0) -> None:
         message = replica.inbox.pop(index)
         answer = replica.compute(message)
         self.dispatcher.answer(replica.attachment, message.id, lambda batch: batch.answer(answer))
-        self.soon.run()
+        self.loop.run()
 
     def fail(self, replica: NumberReplica, error: SteersmanError, index: int = 0) -> None:
         def outcome(_: Batch) -> None:
             raise error
 
         self.dispatcher.answer(replica.attachment, replica.inbox.pop(index).id, outcome)
-        self.soon.run()
+        self.loop.run()
 
     def lose(self, replica: NumberReplica) -> None:
         replica.inbox.clear()
         self.dispatcher.detach(replica.attachment)
-        self.soon.run()
+        self.loop.run()
 
 
 def sizes(replica: NumberReplica) -> list[int]:
-    return [batch.observation["observation"].shape[0] for batch in replica.inbox]
+    return [batch.inputs["observation"].shape[0] for batch in replica.inbox]
 
 
 def assert_answered(entry: Request) -> None:
     assert entry.error is None
-    assert entry.action == entry.observation.data
+    assert entry.outputs == entry.inputs
 
 
 def test_a_lone_request_does_not_wait_for_company() -> None:
@@ -99,8 +108,8 @@ def test_a_request_larger_than_a_batch_is_split_and_joined_in_order() -> None:
     first, second = NumberReplica("first"), NumberReplica("second")
     stage = Stage(first, second)
     (entry,) = stage.submit(29)
-    assert [sizes(first), sizes(second)] == [[8, 8], [8, 5]]
-    # The later part is answered first.
+    assert [sizes(first), sizes(second)] == [[8, 8], [8]], "the rest is less than what the second has in hand"
+    # The later parts are answered first.
     for replica in (second, first):
         while replica.inbox:
             stage.answer(replica, index=-1)
@@ -113,7 +122,7 @@ def test_abandoned_requests_cost_no_compute() -> None:
     stage = Stage(replica)
     stage.submit(1)
     abandoned, kept = stage.submit(1, 1)
-    abandoned.abandon()
+    abandoned.abandon(0.0)
     stage.answer(replica)
     assert sizes(replica) == [1]
     stage.answer(replica)
@@ -125,9 +134,9 @@ def test_a_lost_replica_loses_nothing() -> None:
     lost, other = NumberReplica("lost"), NumberReplica("other", credit=1)
     stage = Stage(lost)
     early = stage.submit(1, 1)
-    late = stage.submit(1)
     stage.dispatcher.attach(other.attachment)
     stage.submit(1)  # keeps the other one busy
+    late = stage.submit(1)
     stage.lose(lost)
     later = stage.submit(1)
     stage.answer(other)
@@ -147,7 +156,7 @@ def test_a_poisonous_request_fails_alone() -> None:
         (attachment,) = stage.dispatcher.attachments
         stage.dispatcher.detach(attachment)
         stage.dispatcher.attach(replica.attachment)
-        stage.soon.run()
+        stage.loop.run()
     assert isinstance(poison.error, InternalError)
     assert sizes(replica) == [1]
     stage.answer(replica)
@@ -204,6 +213,136 @@ def test_a_batch_that_crossed_an_unload_goes_to_the_next_version() -> None:
     assert entry.version.number == 2
 
 
+def test_a_busy_replica_gets_its_next_batch_ahead_of_time_once_that_is_worth_the_trip() -> None:
+    replica = NumberReplica(credit=2)
+    stage = Stage(replica)
+    stage.submit(1, 1, 1)
+    stage.submit(1, 1)
+    assert sizes(replica) == [3]
+    stage.submit(1)
+    assert sizes(replica) == [3, 3]
+    stage.submit(*[1] * 8)
+    assert sizes(replica) == [3, 3], "no credit is left"
+
+
+def test_interactive_requests_go_first() -> None:
+    replica = NumberReplica(credit=1, max_batch_size=2)
+    stage = Stage(replica)
+    stage.submit(1)
+    patient = [request(interactive=False) for _ in range(2)]
+    for entry in patient:
+        stage.dispatcher.submit(entry)
+    urgent = stage.submit(1, 1)
+    stage.answer(replica)
+    stage.answer(replica)
+    assert [entry.finished for entry in urgent + patient] == [True, True, False, False]
+
+
+def test_requests_with_other_options_do_not_share_a_batch_and_none_starves() -> None:
+    replica = NumberReplica(credit=1)
+    stage = Stage(replica)
+    stage.submit(1)
+    sampled = request(options=Options(sample=True, extras=()))
+    sampled.seed = 77
+    stage.dispatcher.submit(sampled)
+    stage.loop.advance(1)
+    later = request()
+    later.arrived = 1.0
+    stage.dispatcher.submit(later)
+    stage.answer(replica)
+    assert [(batch.options.sample, batch.seeds[0].seed) for batch in replica.inbox] == [(True, 77)]
+    stage.answer(replica)
+    assert sizes(replica) == [1]
+    assert not replica.inbox[0].HasField("options")
+
+
+def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
+    stage = Stage(NumberReplica(credit=1), limits=Limits(observations=3, size_bytes=10**6, pushback_milliseconds=70))
+    stage.submit(1)
+    stage.submit(3)
+    with pytest.raises(ResourceExhaustedError, match="expected room for 1 observations") as refused:
+        stage.submit(1)
+    assert refused.value.pushback_milliseconds == 70
+
+
+def test_bytes_count_as_well() -> None:
+    stage = Stage(NumberReplica(credit=1), limits=Limits(observations=100, size_bytes=16, pushback_milliseconds=70))
+    stage.submit(1)
+    stage.submit(1, 1)
+    with pytest.raises(ResourceExhaustedError):
+        stage.submit(1)
+
+
+def test_what_nobody_waits_for_is_shed_first_and_the_latest_of_it() -> None:
+    limits = Limits(observations=3, size_bytes=10**6, pushback_milliseconds=50)
+    stage = Stage(NumberReplica(credit=1), limits=limits)
+    stage.submit(1)
+    patient = [request(interactive=False) for _ in range(3)]
+    for entry in patient:
+        stage.dispatcher.submit(entry)
+    stage.submit(1, 1)
+    assert [entry.error is not None for entry in patient] == [False, True, True]
+    with pytest.raises(ResourceExhaustedError):
+        stage.dispatcher.submit(request(interactive=False))
+
+
+def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits() -> None:
+    stage = Stage(limits=Limits(observations=3, size_bytes=10**6, pushback_milliseconds=50))
+    stage.submit(10)
+
+
+def test_expired_requests_cost_no_compute() -> None:
+    replica = NumberReplica(credit=1)
+    stage = Stage(replica)
+    stage.submit(1)
+    expiring, patient = request(deadline=1.0), request(deadline=9.0)
+    stage.dispatcher.submit(expiring)
+    stage.dispatcher.submit(patient)
+    stage.loop.advance(2.0)
+    stage.answer(replica)
+    assert sizes(replica) == [1]
+    assert isinstance(expiring.error, DeadlineExceededError)
+    assert replica.inbox[0].timeout_microseconds == 7_000_000
+
+
+def test_what_waits_for_nobody_expires_too() -> None:
+    stage = Stage()
+    entry = request(deadline=1.0)
+    stage.dispatcher.submit(entry)
+    stage.loop.advance(2.0)
+    stage.dispatcher.expire()
+    assert isinstance(entry.error, DeadlineExceededError)
+
+
+def test_a_batch_that_the_replica_found_expired_is_not_tried_again() -> None:
+    replica = NumberReplica()
+    stage = Stage(replica)
+    requests = stage.submit(1, 1)
+    stage.fail(replica, DeadlineExceededError("too late"))
+    assert all(isinstance(entry.error, DeadlineExceededError) for entry in requests)
+    assert replica.inbox == []
+
+
+def test_a_queue_delay_gathers_company_and_ends() -> None:
+    replica = NumberReplica()
+    replica.attachment.max_queue_delay = 0.5
+    stage = Stage(replica)
+    stage.submit(1)
+    stage.loop.advance(0.2)
+    stage.submit(1)
+    assert sizes(replica) == []
+    stage.loop.advance(0.3)
+    assert sizes(replica) == [2]
+
+
+def test_a_full_batch_does_not_wait_for_the_queue_delay() -> None:
+    replica = NumberReplica()
+    replica.attachment.max_queue_delay = 0.5
+    stage = Stage(replica)
+    stage.submit(*[1] * 8)
+    assert sizes(replica) == [8]
+
+
 def test_a_leaving_replica_gets_nothing_new() -> None:
     replica = NumberReplica()
     stage = Stage(replica)
@@ -255,11 +394,11 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(index=st.integers(0, 100))
     @precondition(lambda self: self.requests)
     def abandon(self, index: int) -> None:
-        self.requests[index % len(self.requests)].abandon()
+        self.requests[index % len(self.requests)].abandon(0.0)
 
     @rule()
     def let_time_pass(self) -> None:
-        self.stage.soon.run()
+        self.stage.loop.run()
 
     def _pick(self, index: int) -> NumberReplica | None:
         busy = [replica for replica in self.replicas if replica.inbox]
@@ -306,7 +445,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             self.stage.lose(replica)
         good = NumberReplica("good", (1, 2))
         self.stage.dispatcher.attach(good.attachment)
-        self.stage.soon.run()
+        self.stage.loop.run()
         while good.inbox:
             self.stage.answer(good)
         assert all(entry.finished for entry in self.requests)

@@ -14,7 +14,8 @@ FORMATS = tensor_formats(
     [
         common_pb2.TensorSpec(name="position", dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[2, 3]),
         common_pb2.TensorSpec(name="step", dtype=common_pb2.DATA_TYPE_INT64),
-    ]
+    ],
+    "observation",
 )
 
 
@@ -69,9 +70,9 @@ def test_only_what_fits_gets_in(dtype: int, shape: list[int], size: int) -> None
 )
 def test_specs_that_make_no_sense_are_refused(spec: common_pb2.TensorSpec) -> None:
     with pytest.raises(InvalidArgumentError):
-        tensor_formats([spec])
+        tensor_formats([spec], "observation")
 
 
 def test_no_specs_are_refused() -> None:
     with pytest.raises(InvalidArgumentError):
-        tensor_formats([])
+        tensor_formats([], "observation")

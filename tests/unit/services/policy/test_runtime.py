@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.common.bundle import MODEL, read_bundle, write_bundle
+from services.common.bundle import MODEL, write_bundle
 from services.policy.runtime import PolicyRuntime
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
@@ -37,7 +37,9 @@ def test_a_model_that_does_not_match_its_manifest_is_refused(tmp_path: Path) -> 
 
 
 def test_a_model_that_cannot_compute_what_the_manifest_promises_is_refused_when_it_is_warmed(tmp_path: Path) -> None:
-    write_linear_bundle(tmp_path, observation_size=3)
-    bundle = read_bundle(tmp_path)
+    bundle = write_linear_bundle(tmp_path, observation_size=3)
+    spec = common_pb2.PolicySpec()
+    spec.CopyFrom(bundle.spec)
+    spec.observation_tensors[0].shape[0] = 4
     with pytest.raises(InvalidArgumentError, match="cannot compute"):
-        PolicyRuntime(replace(bundle, spec=linear_spec(observation_size=4)))
+        PolicyRuntime(replace(bundle, spec=spec))

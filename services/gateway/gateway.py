@@ -1,0 +1,104 @@
+"""Puts one gateway process together."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+
+from services.common.server import Server, Service, create_server
+from services.gateway.admission import Limits
+from services.gateway.carried_state import StateSeal
+from services.gateway.catalogue import Catalogue
+from services.gateway.deployment_service import DeploymentService
+from services.gateway.deployments import Deployments
+from services.gateway.intake import Intake
+from services.gateway.memory import Memory
+from services.gateway.policy_service import PolicyService
+from services.gateway.ray_serve import RayServe
+from services.gateway.registry import Registry
+from services.gateway.replica_service import ReplicaService
+from services.gateway.sessions import SessionStore
+from services.gateway.state_key import read_state_key
+from steersman.settings import Settings, port_of
+from steersman.v1 import deployment_pb2_grpc, policy_pb2_grpc, replica_pb2_grpc
+
+_EXPIRE_SECONDS = 0.05
+
+
+def replica_addresses(settings: Settings) -> list[str]:
+    """Lists where replicas attach: to each process of this gateway, and to its peers."""
+    host, _, _ = settings.gateway_replica_address.rpartition(":")
+    first = port_of(settings.gateway_replica_address)
+    own = [f"{host}:{first + worker}" for worker in range(settings.gateway_workers)]
+    return own + settings.gateway_peers
+
+
+class Gateway:
+    """One gateway process. To be made, started and stopped inside the event loop that it runs in.
+
+    Args:
+        settings: Addresses and limits.
+        worker: Which of the processes on the public port this is, from 0.
+
+    Raises:
+        OSError: If an address is in use.
+    """
+
+    def __init__(self, settings: Settings, worker: int) -> None:
+        loop = asyncio.get_running_loop()
+        limits = Limits(settings.queue_observations, settings.queue_bytes, settings.retry_pushback_milliseconds)
+        self._catalogue = Catalogue(limits, loop)
+        sessions = SessionStore(settings.max_sessions, settings.session_idle_seconds)
+        memory = Memory(StateSeal(read_state_key(settings.state_key_file)), sessions)
+        policies = PolicyService(self._catalogue, Intake(self._catalogue, memory, loop))
+        http_host, _, _ = settings.serve_http_address.rpartition(":")
+        self._ray_serve = RayServe(
+            settings.ray_dashboard_url, settings.ray_token_file, http_host, port_of(settings.serve_http_address)
+        )
+        self._registry = Registry(settings.mlflow_url)
+        self._deployments = Deployments(
+            settings, replica_addresses(settings), self._ray_serve, self._registry, self._catalogue
+        )
+        add_policies = functools.partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, policies)
+        add_deployments = functools.partial(
+            deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, DeploymentService(self._deployments)
+        )
+        add_replicas = functools.partial(
+            replica_pb2_grpc.add_ReplicaServiceServicer_to_server,
+            ReplicaService(self._catalogue, settings.batch_timeout_seconds),
+        )
+        public = create_server(
+            settings,
+            settings.gateway_address,
+            [
+                Service("steersman.v1.PolicyService", add_policies),
+                Service("steersman.v1.DeploymentService", add_deployments),
+            ],
+            on_stop=policies.close,
+            share_port=settings.gateway_workers > 1,
+        )
+        internal = create_server(
+            settings,
+            replica_addresses(settings)[worker],
+            [Service("steersman.v1.ReplicaService", add_replicas)],
+            # Once the public server has stopped, the streams of replicas have nothing more to carry, and never end.
+            grace_seconds=0,
+        )
+        # The public server stops first: what it has taken is still computed by the replicas behind the internal one.
+        self.servers: tuple[Server, ...] = (public, internal)
+
+    async def run(self) -> None:
+        """Does what has to be done over and over, until cancelled."""
+        try:
+            await asyncio.gather(self._deployments.follow(), self._expire())
+        finally:
+            await self._ray_serve.close()
+            await self._registry.close()
+
+    async def _expire(self) -> None:
+        """Tells requests that wait for a replica when their deadline has passed."""
+        while True:
+            await asyncio.sleep(_EXPIRE_SECONDS)
+            for dispatcher in self._catalogue:
+                if dispatcher.waiting:
+                    dispatcher.expire()

@@ -1,0 +1,63 @@
+"""How actions are chosen and what is wanted besides them: what must be equal for requests to share a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import NamedTuple
+
+from steersman.errors import FailedPreconditionError
+from steersman.v1 import common_pb2
+
+LOG_PROBABILITY = "log_probability"
+VALUE = "value"
+ACTION_DISTRIBUTION_INPUTS = "action_distribution_inputs"
+
+
+class Options(NamedTuple):
+    """The options of a request, without its seed.
+
+    Attributes:
+        sample: Whether actions are drawn instead of greedy.
+        extras: Names of what the answer is to bring besides the action.
+    """
+
+    sample: bool
+    extras: tuple[str, ...]
+
+    def message(self) -> common_pb2.ActOptions:
+        """Writes the options for a replica."""
+        return common_pb2.ActOptions(
+            sample=self.sample,
+            log_probability=LOG_PROBABILITY in self.extras,
+            value=VALUE in self.extras,
+            action_distribution_inputs=ACTION_DISTRIBUTION_INPUTS in self.extras,
+        )
+
+
+GREEDY = Options(sample=False, extras=())
+"""What a request has that asks for nothing else."""
+
+
+def read_options(message: common_pb2.ActOptions, available: Container[str], distribution: str) -> Options:
+    """Reads a request's options.
+
+    Args:
+        message: The options as they came.
+        available: The extras that the version has.
+        distribution: The version's action distribution.
+
+    Raises:
+        FailedPreconditionError: If the version cannot do what is asked for.
+    """
+    wanted = {
+        LOG_PROBABILITY: message.log_probability,
+        VALUE: message.value,
+        ACTION_DISTRIBUTION_INPUTS: message.action_distribution_inputs,
+    }
+    extras = tuple(name for name, is_wanted in wanted.items() if is_wanted)
+    for name in extras:
+        if name not in available:
+            raise FailedPreconditionError(f"expected a bundle that gives {name!r}, but this version's does not")
+    if message.sample and ACTION_DISTRIBUTION_INPUTS not in available and distribution != "deterministic":
+        raise FailedPreconditionError("expected a bundle with an action distribution to sample from, got none")
+    return Options(message.sample, extras)

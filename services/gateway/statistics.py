@@ -1,0 +1,49 @@
+"""Counts of one policy, since the gateway started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from steersman.errors import DeadlineExceededError, ResourceExhaustedError, SteersmanError
+from steersman.v1 import policy_pb2
+
+
+@dataclass(slots=True)
+class Statistics:
+    """What has happened; see `PolicyStatistics` in the protos. Every request ends in exactly one of the first five."""
+
+    answered: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    shed: int = 0
+    batches: int = 0
+    batched_observations: int = 0
+    requeued_batches: int = 0
+
+    def count_failure(self, error: SteersmanError) -> None:
+        """Counts a request that ended with an error."""
+        if isinstance(error, DeadlineExceededError):
+            self.expired += 1
+        elif isinstance(error, ResourceExhaustedError):
+            self.shed += 1
+        else:
+            self.failed += 1
+
+    def message(self, waiting: int) -> policy_pb2.PolicyStatistics:
+        """Writes the counts.
+
+        Args:
+            waiting: Observations that wait now.
+        """
+        return policy_pb2.PolicyStatistics(
+            answered=self.answered,
+            failed=self.failed,
+            cancelled=self.cancelled,
+            expired=self.expired,
+            shed=self.shed,
+            batches=self.batches,
+            batched_observations=self.batched_observations,
+            requeued_batches=self.requeued_batches,
+            waiting=waiting,
+        )
