@@ -31,9 +31,7 @@ def write_linear_bundle(folder: Path, observation_size: int = 4, actions: int = 
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
-    return write_bundle(
-        folder, model.SerializeToString(), linear_spec(observation_size, actions), "categorical", {"seed": seed}
-    )
+    return write_bundle(folder, model.SerializeToString(), linear_spec(observation_size, actions), {"seed": seed})
 
 
 def linear_spec(observation_size: int = 4, actions: int = 2) -> common_pb2.PolicySpec:
@@ -51,4 +49,6 @@ def linear_spec(observation_size: int = 4, actions: int = 2) -> common_pb2.Polic
         action_tensors=spaces.tensor_specs(action_space, spaces.ACTION),
         environment_id="CartPole-v1",
         algorithm="PPO",
+        distribution="categorical",
+        action_transform="none",
     )

@@ -38,14 +38,11 @@ class Bundle:
     Attributes:
         folder: Where it lies.
         spec: What the policy takes and gives.
-        distribution: The action distribution: "categorical", "diagonal_gaussian" or "deterministic". Its parameters
-            are the model's output `action_distribution_inputs`, where there is one.
         provenance: Where it comes from: run, settings, versions of packages. For people, not for the runtime.
     """
 
     folder: Path
     spec: common_pb2.PolicySpec
-    distribution: str
     provenance: dict[str, Any]
 
     @property
@@ -54,32 +51,27 @@ class Bundle:
         return self.folder / MODEL
 
 
-def write_bundle(
-    folder: Path, model: bytes, spec: common_pb2.PolicySpec, distribution: str, provenance: dict[str, Any]
-) -> Bundle:
+def write_bundle(folder: Path, model: bytes, spec: common_pb2.PolicySpec, provenance: dict[str, Any]) -> Bundle:
     """Writes a bundle.
 
     Args:
         folder: Where to; made if it does not exist.
         model: The serialised ONNX model.
         spec: What the policy takes and gives; its `model_sha256` is filled in here.
-        distribution: See `Bundle`.
         provenance: See `Bundle`; JSON values.
     """
     complete = common_pb2.PolicySpec()
     complete.CopyFrom(spec)
     complete.model_sha256 = hashlib.sha256(model).hexdigest()
-    complete.distribution = distribution
     manifest = {
         "format": FORMAT,
         "spec": json_format.MessageToDict(complete, preserving_proto_field_name=True),
-        "distribution": distribution,
         "provenance": provenance,
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL).write_bytes(model)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    return Bundle(folder, complete, distribution, provenance)
+    return Bundle(folder, complete, provenance)
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -97,13 +89,13 @@ def read_bundle(folder: Path) -> Bundle:
     spec = common_pb2.PolicySpec()
     try:
         json_format.ParseDict(manifest["spec"], spec)
-        distribution, provenance = str(manifest["distribution"]), dict(manifest["provenance"])
+        provenance = dict(manifest["provenance"])
     except (KeyError, TypeError, ValueError, json_format.ParseError) as error:
         raise InvalidArgumentError(f"{folder / MANIFEST} is not a bundle's manifest: {error}") from error
     digest = hashlib.sha256(_read_bounded(folder / MODEL, MAX_MODEL_BYTES)).hexdigest()
     if digest != spec.model_sha256:
         raise InvalidArgumentError(f"expected SHA-256 {spec.model_sha256} of {folder / MODEL}, got {digest}")
-    return Bundle(folder, spec, distribution, provenance)
+    return Bundle(folder, spec, provenance)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

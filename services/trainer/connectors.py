@@ -56,6 +56,16 @@ def action_steps(pipeline: Any) -> list[Step]:  # noqa: ANN401 - RLlib has no ty
     return _steps(pipeline, "module-to-env", _ACTION_PIECES)
 
 
+def action_transform(pipeline: Any) -> str:  # noqa: ANN401 - RLlib has no types
+    """Names what a module-to-env pipeline does to a draw from the distribution; see `PolicySpec.action_transform`.
+
+    Args:
+        pipeline: RLlib's `ModuleToEnvPipeline`.
+    """
+    pieces = [piece for piece in pipeline.connectors if type(piece) is module_to_env.NormalizeAndClipActions]
+    return _transform(pieces[0]) if pieces else "none"
+
+
 def _steps(pipeline: Any, name: str, known: Mapping[type, _Conversion]) -> list[Step]:  # noqa: ANN401
     steps: list[Step] = []
     for piece in pipeline.connectors:
@@ -118,17 +128,24 @@ def _add_action_start(piece: Any) -> list[Step]:  # noqa: ANN401
 
 def _normalize_and_clip(piece: Any) -> list[Step]:  # noqa: ANN401
     """Unsquashes an action from [-1, 1] to the bounds, or clips it to them, as the piece is set up."""
+    transform = _transform(piece)
+    if transform == "none":
+        return []
+    space = piece.input_action_space
+    low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+    if transform == "unsquash":
+        return [lambda action: _clip(low + (action + 1.0) * (high - low) / 2.0, low, high)]
+    return [lambda action: _clip(action, low, high)]
+
+
+def _transform(piece: Any) -> str:  # noqa: ANN401
+    """Names what the piece does to a Box action, as `PolicySpec.action_transform` does."""
     space = piece.input_action_space
     if not isinstance(space, gymnasium.spaces.Box):
-        return []
-    low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+        return "none"
     if piece.normalize_actions:
-        if not (np.all(space.bounded_below) and np.all(space.bounded_above)):
-            return []
-        return [lambda action: _clip(low + (action + 1.0) * (high - low) / 2.0, low, high)]
-    if piece.clip_actions:
-        return [lambda action: _clip(action, low, high)]
-    return []
+        return "unsquash" if np.all(space.bounded_below) and np.all(space.bounded_above) else "none"
+    return "clip" if piece.clip_actions else "none"
 
 
 def _clip(action: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:

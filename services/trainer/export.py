@@ -22,7 +22,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 
 from services.common.bundle import Bundle, write_bundle
 from services.trainer.action_start import needs_action_start
-from services.trainer.connectors import Step, action_steps, observation_steps
+from services.trainer.connectors import Step, action_steps, action_transform, observation_steps
 from services.trainer.exportable import check_spaces
 from steersman import spaces
 from steersman.errors import FailedPreconditionError
@@ -64,7 +64,7 @@ class _Distribution:
     """An action distribution that can be exported.
 
     Attributes:
-        name: As in `Bundle.distribution`.
+        name: As in `PolicySpec.distribution`.
         mode: Its greedy action, from its parameters.
     """
 
@@ -121,9 +121,10 @@ def export_bundle(
         action_tensors=spaces.tensor_specs(action_space, spaces.ACTION),
         environment_id=environment_id,
         algorithm=algorithm,
+        distribution=_distribution(policy).name,
+        action_transform=action_transform(policy.module_to_env),
     )
-    distribution = _distribution(policy)
-    return write_bundle(folder, to_onnx(policy), spec, distribution.name, provenance)
+    return write_bundle(folder, to_onnx(policy), spec, provenance)
 
 
 def to_onnx(policy: TrainedPolicy) -> bytes:

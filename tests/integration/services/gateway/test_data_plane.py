@@ -18,7 +18,6 @@ from steersman import tensors
 from steersman.aio import PolicyClient
 from steersman.errors import (
     DeadlineExceededError,
-    FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
     UnavailableError,
@@ -96,8 +95,6 @@ async def test_every_caller_gets_its_own_actions(gateway: GatewayProcess, bundle
         action, state = await client.predict(batch[:3])
         np.testing.assert_array_equal(action, expected[:3])
         assert state is None
-        with pytest.raises(FailedPreconditionError, match="deterministic"):
-            await client.predict(batch[0], deterministic=False)
 
 
 async def test_the_sync_client_says_the_same(gateway: GatewayProcess, bundle: Bundle) -> None:
@@ -105,7 +102,7 @@ async def test_the_sync_client_says_the_same(gateway: GatewayProcess, bundle: Bu
 
     def ask() -> np.ndarray:
         with SyncPolicyClient("linear", address=gateway.address) as client:
-            assert client.describe().spec == bundle.spec
+            assert client.describe().spec == PolicyRuntime(bundle).spec
             np.testing.assert_array_equal(client.predict(batch)[0], client.act(batch))
             assert client.ask(batch[0]).version == 1
             return client.act(batch)
@@ -304,7 +301,7 @@ async def test_policies_are_described(gateway: GatewayProcess, bundle: Bundle, o
         policy = (await stub.GetPolicy(policy_pb2.GetPolicyRequest(policy="two"))).policy
         assert policy.default_version == 2
         assert [version.version for version in policy.versions] == [1, 2]
-        assert policy.versions[0].spec == bundle.spec
+        assert policy.versions[0].spec == PolicyRuntime(bundle).spec
         pinned = (await stub.GetPolicy(policy_pb2.GetPolicyRequest(policy="two:1"))).policy
         assert [version.version for version in pinned.versions] == [1]
         listed = (await stub.ListPolicies(policy_pb2.ListPoliciesRequest())).policies

@@ -22,7 +22,7 @@ def test_actions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path, b"no model", linear_spec(), "categorical", {})
+    bundle = write_bundle(tmp_path, b"no model", linear_spec(), {})
     with pytest.raises(InvalidArgumentError, match=f"cannot load .*{MODEL}"):
         PolicyRuntime(bundle)
 
