@@ -1,0 +1,24 @@
+"""All commands, put together."""
+
+from __future__ import annotations
+
+import typer
+
+from steersman.cli import act, deployments, evaluate, runs, status, train
+
+app = typer.Typer(
+    help="Train policies, serve them, and know how good they are.",
+    epilog="Start everything on this machine with [bold]make up[/bold]. Addresses are settings: see docs/settings.md.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(train.train)
+app.add_typer(runs.app, name="runs")
+app.command()(deployments.deploy)
+app.command()(deployments.undeploy)
+app.command()(deployments.policies)
+app.command()(act.act)
+app.command()(evaluate.evaluate)
+app.command()(status.status)

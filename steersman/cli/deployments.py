@@ -1,0 +1,178 @@
+"""`steersman deploy`, `undeploy` and `policies`: what is served."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steersman.cli.connection import CALL_SECONDS, connect
+from steersman.cli.output import (
+    JsonOption,
+    console,
+    enum_name,
+    plain,
+    print_json,
+    print_table,
+    progress,
+    progress_console,
+)
+from steersman.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
+from steersman.settings import settings
+
+if TYPE_CHECKING:
+    from steersman.v1 import deployment_pb2, deployment_pb2_grpc
+
+_POLL_SECONDS = 0.2
+
+
+def deploy(
+    policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="The newest version if none is named.")],
+    replicas: Annotated[int, typer.Option(min=0, help="How many replicas; 0 keeps what there is, or 1.")] = 0,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder of a bundle that is not registered; needs a version.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until every replica has the version.")] = True,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 120.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Serves a version of a policy, in place of the one before.
+
+    Examples:
+        steersman deploy cartpole
+
+        steersman deploy cartpole:3 --replicas 2
+    """
+    from steersman.v1 import deployment_pb2, deployment_pb2_grpc
+
+    name, version = parse_address(policy)
+    request = deployment_pb2.DeployRequest(policy=name, version=version, replicas=replicas)
+    if bundle is not None:
+        request.bundle_uri = str(bundle.absolute())
+    with connect("gateway", settings().gateway_address) as channel:
+        stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
+        with progress() as view:
+            view.add_task(f"deploying {policy}", total=None)
+            deployment = stub.Deploy(request, timeout=CALL_SECONDS).deployment
+        if wait:
+            deployment = wait_until_ready(stub, deployment, timeout)
+    if as_json:
+        print_json(plain(deployment))
+    else:
+        console.print(f"{deployment.policy}:{deployment.version} is {_state(deployment)} {deployment.message}".rstrip())
+
+
+def undeploy(policy: Annotated[str, typer.Argument(help="The policy.")], as_json: JsonOption = False) -> None:
+    """Stops serving a policy. What its replicas have in hand is still answered."""
+    from steersman.v1 import deployment_pb2, deployment_pb2_grpc
+
+    with connect("gateway", settings().gateway_address) as channel:
+        stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
+        stub.Undeploy(deployment_pb2.UndeployRequest(policy=policy), timeout=CALL_SECONDS)
+    if as_json:
+        print_json({"policy": policy})
+    else:
+        console.print(f"{policy} is being undeployed.")
+
+
+def policies(as_json: JsonOption = False) -> None:
+    """Lists what is deployed, and what of it can answer."""
+    from steersman.v1 import deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
+
+    with connect("gateway", settings().gateway_address) as channel:
+        served = (
+            policy_pb2_grpc.PolicyServiceStub(channel)
+            .ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=CALL_SECONDS)
+            .policies
+        )
+        deployments = _list_deployments(deployment_pb2_grpc.DeploymentServiceStub(channel))
+    if as_json:
+        print_json(
+            {
+                "policies": [plain(policy) for policy in served],
+                "deployments": [plain(deployment) for deployment in deployments],
+            }
+        )
+        return
+    by_name = {policy.name: policy for policy in served}
+    wanted = {deployment.policy: deployment for deployment in deployments}
+    rows = []
+    for name in sorted({*by_name, *wanted}):
+        policy, deployment = by_name.get(name), wanted.get(name)
+        rows.append(
+            (
+                name,
+                deployment.version if deployment else "",
+                policy.default_version if policy else "",
+                f"{policy.replicas if policy else 0} of {deployment.replicas_wanted if deployment else '?'}",
+                _state(deployment) if deployment else "attached",
+                deployment.message if deployment else "",
+            )
+        )
+    columns = ("policy", "version wanted", "answering", "replicas", "state", "")
+    print_table("Policies", columns, rows, "Nothing is deployed; deploy a policy with: steersman deploy POLICY")
+
+
+def _list_deployments(stub: deployment_pb2_grpc.DeploymentServiceStub) -> list[deployment_pb2.Deployment]:
+    """Lists deployments; without Ray there are none, though there may be policies."""
+    import grpc
+
+    from steersman.v1 import deployment_pb2
+
+    try:
+        return list(stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments)
+    except grpc.RpcError as error:
+        if isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.UNAVAILABLE:
+            progress_console.print(f"Note: {error.details()}", highlight=False)
+            return []
+        raise
+
+
+def wait_until_ready(
+    stub: deployment_pb2_grpc.DeploymentServiceStub, deployment: deployment_pb2.Deployment, timeout: float
+) -> deployment_pb2.Deployment:
+    """Waits until every replica of a deployment has its version, with a live view of what it waits for.
+
+    Args:
+        stub: The gateway.
+        deployment: As `Deploy` gave it.
+        timeout: Seconds to wait.
+
+    Raises:
+        FailedPreconditionError: If it fails; the reason is in the message.
+        UnavailableError: If it takes too long.
+    """
+    from steersman.v1 import deployment_pb2
+
+    deadline = time.monotonic() + timeout
+    name = f"{deployment.policy}:{deployment.version}"
+    with progress() as view:
+        task = view.add_task(name, total=None)
+        while deployment.state != deployment_pb2.DEPLOYMENT_STATE_READY:
+            if deployment.state == deployment_pb2.DEPLOYMENT_STATE_FAILED:
+                raise FailedPreconditionError(f"{name} cannot be deployed: {deployment.message}")
+            if time.monotonic() > deadline:
+                raise UnavailableError(f"{name} is not ready after {timeout:g} s: {deployment.message}")
+            view.update(task, description=f"{name} {deployment.message}")
+            time.sleep(_POLL_SECONDS)
+            listed = stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments
+            deployment = next((entry for entry in listed if entry.policy == deployment.policy), deployment)
+    return deployment
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Reads "name" or "name:version"; the version is 0 if none is named.
+
+    Raises:
+        InvalidArgumentError: If the version is no number.
+    """
+    name, separator, version = address.partition(":")
+    if separator and not version.isdigit():
+        raise InvalidArgumentError(f"expected an address like cartpole or cartpole:7, got {address!r}")
+    return name, int(version or 0)
+
+
+def _state(deployment: deployment_pb2.Deployment) -> str:
+    return enum_name(deployment.DESCRIPTOR.fields_by_name["state"].enum_type, deployment.state)

@@ -1,0 +1,100 @@
+"""What commands print: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+console = Console()
+"""For results, on standard output."""
+
+progress_console = Console(stderr=True)
+"""For progress and errors, so that standard output can be piped."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def print_error(message: str) -> None:
+    """Prints an error to standard error."""
+    progress_console.print(f"[bold red]Error:[/bold red] {message}", highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Prints JSON, and nothing else, to standard output."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+    """Prints a table.
+
+    Args:
+        title: Above it.
+        columns: The head.
+        rows: The cells.
+        empty: What to say instead if there are no rows.
+    """
+    if not rows:
+        console.print(empty)
+        return
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console.print(table)
+
+
+def progress() -> Progress:
+    """Makes a progress view; a task without a total shows that time passes."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=progress_console,
+        transient=True,
+    )
+
+
+def plain(message: Message) -> dict[str, Any]:
+    """Turns a message into JSON values: snake_case names, numbers as numbers, enumerations in lower case.
+
+    Args:
+        message: Any message. Optional fields that are not set are left out.
+    """
+    from google.protobuf import json_format
+
+    if message.DESCRIPTOR.full_name.startswith("google.protobuf."):
+        well_known: dict[str, Any] = json_format.MessageToDict(message)
+        return well_known
+    fields = {}
+    for field in message.DESCRIPTOR.fields:
+        if field.has_presence and not message.HasField(field.name):
+            continue
+        value = getattr(message, field.name)
+        fields[field.name] = [_plain(field, entry) for entry in value] if field.is_repeated else _plain(field, value)
+    return fields
+
+
+def _plain(field: Any, value: Any) -> Any:  # noqa: ANN401 - protobuf's descriptors have no useful types
+    if field.message_type is not None:
+        return plain(value)
+    if field.enum_type is not None:
+        return enum_name(field.enum_type, value)
+    return value
+
+
+def enum_name(descriptor: Any, number: int) -> str:  # noqa: ANN401 - protobuf's descriptors have no useful types
+    """Names a value of an enumeration in lower case, without the enumeration's own name."""
+    name: str = descriptor.values_by_number[number].name
+    prefix: str = descriptor.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return name.removeprefix(prefix).lower()

@@ -1,0 +1,172 @@
+"""`steersman runs`: list, show, watch and stop training runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from steersman.cli.connection import CALL_SECONDS, connect
+from steersman.cli.output import JsonOption, console, enum_name, plain, print_json, print_table, progress
+from steersman.errors import InternalError
+from steersman.settings import settings
+
+if TYPE_CHECKING:
+    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
+
+app = typer.Typer(help="List training runs; show, watch or stop one.", invoke_without_command=True)
+
+_RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+
+
+@app.callback()
+def list_runs(
+    context: typer.Context,
+    policy: Annotated[str, typer.Option(help="Only runs of this policy.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Lists training runs, newest first; or shows, watches or stops one."""
+    if context.invoked_subcommand is not None:
+        return
+    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
+
+    with connect("trainer", settings().trainer_address) as channel:
+        stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+        runs = stub.ListRuns(trainer_pb2.ListRunsRequest(policy=policy, limit=limit), timeout=CALL_SECONDS).runs
+    if as_json:
+        print_json([plain(run) for run in runs])
+        return
+    rows = [
+        (
+            run.id,
+            run.spec.policy,
+            run.spec.environment.id,
+            run.spec.algorithm,
+            state_name(run),
+            run.latest.iteration,
+            describe_return(run.latest),
+            run.version or "",
+        )
+        for run in runs
+    ]
+    columns = ("run", "policy", "environment", "algorithm", "state", "iterations", "return", "version")
+    print_table("Runs", columns, rows, "No runs yet; start one with: steersman train CartPole-v1 --stop-return 450")
+
+
+@app.command()
+def show(run_id: _RunArgument, as_json: JsonOption = False) -> None:
+    """Shows one run."""
+    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
+
+    with connect("trainer", settings().trainer_address) as channel:
+        stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+        run = stub.GetRun(trainer_pb2.GetRunRequest(id=run_id), timeout=CALL_SECONDS).run
+    print_run(run, as_json)
+
+
+@app.command()
+def watch(run_id: _RunArgument, as_json: JsonOption = False) -> None:
+    """Follows a run until it ends. Ctrl-C stops following, not the run."""
+    from steersman.v1 import trainer_pb2_grpc
+
+    with connect("trainer", settings().trainer_address) as channel:
+        run = watch_run(trainer_pb2_grpc.TrainerServiceStub(channel), run_id)
+    print_run(run, as_json)
+
+
+@app.command()
+def stop(run_id: _RunArgument, as_json: JsonOption = False) -> None:
+    """Stops a run."""
+    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
+
+    with connect("trainer", settings().trainer_address) as channel, progress() as view:
+        view.add_task(f"stopping run {run_id}", total=None)
+        stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+        run = stub.StopRun(trainer_pb2.StopRunRequest(id=run_id), timeout=CALL_SECONDS).run
+    print_run(run, as_json)
+
+
+def watch_run(stub: trainer_pb2_grpc.TrainerServiceStub, run_id: str) -> trainer_pb2.Run:
+    """Follows a run to its end with a live view.
+
+    Args:
+        stub: The trainer.
+        run_id: The run.
+
+    Returns:
+        The run in its final state, or as last seen if the user stopped following it.
+    """
+    from steersman.v1 import trainer_pb2
+
+    run = trainer_pb2.Run()
+    stream = stub.WatchRun(trainer_pb2.WatchRunRequest(id=run_id))
+    with progress() as view:
+        task = view.add_task(f"run {run_id}", total=None)
+        try:
+            for event in stream:
+                if event.HasField("run"):
+                    run = event.run
+                else:
+                    run.latest.CopyFrom(event.iteration)
+                view.update(task, description=_describe(run))
+        except KeyboardInterrupt:
+            stream.cancel()
+            console.print(
+                f"Run {run_id} goes on. Follow it again with: steersman runs watch {run_id}\n"
+                f"Stop it with: steersman runs stop {run_id}"
+            )
+    return run
+
+
+def print_run(run: trainer_pb2.Run, as_json: bool) -> None:
+    """Prints a run.
+
+    Raises:
+        InternalError: If the run failed, so that the command does too.
+    """
+    from steersman.v1 import trainer_pb2
+
+    if as_json:
+        print_json(plain(run))
+    else:
+        latest = run.latest
+        rows: list[tuple[str, object]] = [
+            ("run", run.id),
+            ("policy", f"{run.spec.policy}:{run.version}" if run.version else run.spec.policy),
+            ("environment", run.spec.environment.id),
+            ("algorithm", run.spec.algorithm),
+            ("state", state_name(run)),
+            ("iterations", latest.iteration),
+            ("steps", f"{latest.steps:,}"),
+            ("seconds of training", f"{latest.seconds:.1f}"),
+            ("return", describe_return(latest)),
+        ]
+        print_table("Run", ("", ""), rows, "")
+    if run.state == trainer_pb2.RUN_STATE_FAILED:
+        raise InternalError(f"run {run.id} failed: {run.error}")
+
+
+def state_name(run: trainer_pb2.Run) -> str:
+    """Names a run's state in lower case."""
+    return enum_name(run.DESCRIPTOR.fields_by_name["state"].enum_type, run.state)
+
+
+def describe_return(iteration: trainer_pb2.Iteration) -> str:
+    """Writes an iteration's returns, each under its own name."""
+    parts = []
+    if iteration.HasField("training_return"):
+        parts.append(f"{iteration.training_return:.1f} in training")
+    if iteration.HasField("evaluated_return"):
+        parts.append(f"{iteration.evaluated_return:.1f} evaluated")
+    return ", ".join(parts)
+
+
+def _describe(run: trainer_pb2.Run) -> str:
+    if not run.latest.iteration:
+        return f"run {run.id}: {state_name(run)}"
+    latest = run.latest
+    return (
+        f"{state_name(run)}: iteration {latest.iteration}, {latest.steps:,} steps, "
+        f"{latest.steps_per_second:,.0f} steps/s, return {describe_return(latest) or 'not known yet'}"
+    )

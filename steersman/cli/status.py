@@ -1,0 +1,67 @@
+"""`steersman status`: what is up."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import typer
+
+from steersman.cli.output import JsonOption, print_json, print_table
+from steersman.settings import settings
+
+_SECONDS = 2.0
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Shows which services answer. The exit code is 1 if one does not."""
+    configured = settings()
+    checks = [
+        ("gateway", configured.gateway_address, _grpc_state),
+        ("trainer", configured.trainer_address, _grpc_state),
+        ("evaluator", configured.evaluator_address, _grpc_state),
+        ("mlflow", configured.mlflow_url, _http_state),
+        ("ray", configured.ray_dashboard_url, _http_state),
+    ]
+    with ThreadPoolExecutor(len(checks)) as pool:
+        states = list(pool.map(lambda check: check[2](check[1]), checks))
+    services = [
+        {"service": name, "address": address, "state": state}
+        for (name, address, _), state in zip(checks, states, strict=True)
+    ]
+    if as_json:
+        print_json(services)
+    else:
+        rows = [(service["service"], service["address"], service["state"]) for service in services]
+        print_table("Services", ("service", "address", "state"), rows, "")
+    if any(state != "serving" for state in states):
+        raise typer.Exit(1)
+
+
+def _grpc_state(address: str) -> str:
+    """Asks a server how it is, by grpc.health.v1."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            response = stub.Check(health_pb2.HealthCheckRequest(), timeout=_SECONDS)
+        except grpc.RpcError:
+            return "not reachable"
+    name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+    return name.lower().replace("_", " ")
+
+
+def _http_state(url: str) -> str:
+    """Tells whether a server answers at all."""
+    try:
+        urllib.request.urlopen(url, timeout=_SECONDS)  # noqa: S310 - the address is the user's own setting
+    except urllib.error.HTTPError:
+        # It answers, if only to say that it wants a token.
+        return "serving"
+    except OSError:
+        return "not reachable"
+    return "serving"

@@ -1,0 +1,119 @@
+"""`steersman train`: start a training run and follow it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from steersman.cli.connection import CALL_SECONDS, connect
+from steersman.cli.output import JsonOption, console, plain, print_json
+from steersman.cli.runs import print_run, watch_run
+from steersman.errors import InvalidArgumentError
+from steersman.settings import settings
+
+if TYPE_CHECKING:
+    from steersman.v1 import trainer_pb2
+
+
+def train(
+    environment: Annotated[str, typer.Argument(help="Gymnasium id, such as CartPole-v1.")],
+    policy: Annotated[
+        str, typer.Option(help="Policy whose next version this makes. Default: from the environment's name.")
+    ] = "",
+    algorithm: Annotated[str, typer.Option(help="RLlib algorithm.")] = "PPO",
+    stop_return: Annotated[
+        float | None, typer.Option(help="Stop at this mean return, confirmed by a greedy evaluation.")
+    ] = None,
+    stop_iterations: Annotated[int, typer.Option(min=0, help="Stop after so many iterations; 0: no limit.")] = 0,
+    stop_steps: Annotated[int, typer.Option(min=0, help="Stop after so many environment steps; 0: no limit.")] = 0,
+    stop_seconds: Annotated[float, typer.Option(min=0, help="Stop after so much training; 0: no limit.")] = 0,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Algorithm setting; may be repeated.")
+    ] = None,
+    environment_setting: Annotated[
+        list[str] | None,
+        typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
+    ] = None,
+    num_env_runners: Annotated[
+        int | None, typer.Option(min=0, help="Processes that sample; 0 samples where it learns. Default: 1.")
+    ] = None,
+    num_envs_per_env_runner: Annotated[
+        int, typer.Option(min=0, help="Environments that each of them steps at once; 0: 16.")
+    ] = 0,
+    num_learners: Annotated[int, typer.Option(min=0, help="Processes that learn; 0 learns in the trial itself.")] = 0,
+    use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Give each learner a GPU.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Only submit the run, do not follow it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Trains a policy and registers it as a new version.
+
+    The run is a Ray Job: it goes on if this command or the trainer is stopped.
+
+    Examples:
+        steersman train CartPole-v1 --stop-return 450
+
+        steersman train Pendulum-v1 --policy swing --stop-steps 200000 --set lr=0.0003 --num-env-runners 2
+    """
+    from google.protobuf import json_format
+
+    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
+
+    spec = trainer_pb2.RunSpec(
+        policy=policy or policy_name(environment),
+        environment=trainer_pb2.Environment(id=environment),
+        algorithm=algorithm,
+        num_env_runners=num_env_runners,
+        num_envs_per_env_runner=num_envs_per_env_runner,
+        num_learners=num_learners,
+        use_gpu=use_gpu,
+        seed=seed,
+        stop=trainer_pb2.StopCriteria(
+            iterations=stop_iterations, episode_return=stop_return, steps=stop_steps, seconds=stop_seconds
+        ),
+    )
+    json_format.ParseDict(parse_settings(setting or []), spec.settings)
+    json_format.ParseDict(parse_settings(environment_setting or []), spec.environment.kwargs)
+    with connect("trainer", settings().trainer_address) as channel:
+        stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+        run = stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=CALL_SECONDS).run
+        if not detach:
+            run = watch_run(stub, run.id)
+    if detach:
+        _print_submitted(run, as_json)
+    else:
+        print_run(run, as_json)
+
+
+def _print_submitted(run: trainer_pb2.Run, as_json: bool) -> None:
+    if as_json:
+        print_json(plain(run))
+    else:
+        console.print(f"Run {run.id} is submitted. Follow it with: steersman runs watch {run.id}")
+
+
+def policy_name(environment: str) -> str:
+    """Makes a policy's name from an environment's: "CartPole-v1" gives "cartpole"."""
+    name = environment.rpartition("/")[2].rpartition(":")[2]
+    return re.sub(r"[^a-z0-9_-]+", "-", re.sub(r"-v\d+$", "", name).lower())
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """Reads NAME=VALUE pairs; values are JSON where they can be, else text.
+
+    Raises:
+        InvalidArgumentError: If a pair has no name or no value.
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not name or not separator:
+            raise InvalidArgumentError(f"expected NAME=VALUE, such as lr=0.0003, got {pair!r}")
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            values[name] = text
+    return values
