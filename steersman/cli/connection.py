@@ -52,6 +52,6 @@ def explained(service: str, address: str) -> Iterator[None]:
     try:
         yield
     except UnavailableError as error:
-        if "failed to connect" not in str(error):
+        if "failed to connect" not in str(error).lower():
             raise
         raise UnavailableError(f"cannot reach the {service} at {address}; start everything with: make up") from None
