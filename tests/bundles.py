@@ -13,8 +13,25 @@ from steersman import spaces
 from steersman.v1 import common_pb2
 
 
-def write_linear_bundle(folder: Path, observation_size: int = 4, actions: int = 2, seed: int = 0) -> Bundle:
-    """Writes a bundle whose greedy action is the largest of `actions` random linear functions of the observation."""
+def write_linear_bundle(
+    folder: Path,
+    observation_size: int = 4,
+    actions: int = 2,
+    seed: int = 0,
+    bounds: common_pb2.Space | None = None,
+) -> Bundle:
+    """Writes a bundle whose greedy action is the largest of `actions` random linear functions of the observation.
+
+    Args:
+        folder: Where to.
+        observation_size: Numbers in an observation.
+        actions: How many actions there are.
+        seed: Seed of the functions.
+        bounds: The observation space, where an environment's own is wanted instead of an unbounded one.
+    """
+    spec = linear_spec(observation_size, actions)
+    if bounds is not None:
+        spec.observation_space.CopyFrom(bounds)
     weights = np.random.default_rng(seed).normal(size=(observation_size, actions)).astype(np.float32)
     graph = helper.make_graph(
         [
@@ -31,7 +48,7 @@ def write_linear_bundle(folder: Path, observation_size: int = 4, actions: int = 
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
-    return write_bundle(folder, model.SerializeToString(), linear_spec(observation_size, actions), {"seed": seed})
+    return write_bundle(folder, model.SerializeToString(), spec, {"seed": seed})
 
 
 def linear_spec(observation_size: int = 4, actions: int = 2) -> common_pb2.PolicySpec:
