@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 _CONFIDENCE = 0.95
@@ -59,16 +63,26 @@ def mean_interval(returns: Sequence[float]) -> tuple[float, float]:
     values = np.asarray(returns, np.float64)
     if values.size < 2 or (values == values[0]).all():
         return float(values[0]), float(values[0])
-    interval = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=_CONFIDENCE,
-        n_resamples=_RESAMPLES,
-        method="BCa",
-        rng=np.random.default_rng(_SEED),
-        # Without an end, all resamples would be in memory at once, for many episodes.
-        batch=max(1, 10_000_000 // values.size),
-    ).confidence_interval
+    low, high = _bootstrap(values, "BCa")
+    if math.isnan(low) or math.isnan(high):
+        # BCa's correction for skewness divides by zero where the returns hardly differ.
+        low, high = _bootstrap(values, "percentile")
+    return low, high
+
+
+def _bootstrap(values: npt.NDArray[np.float64], method: Literal["BCa", "percentile"]) -> tuple[float, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        interval = stats.bootstrap(
+            (values,),
+            np.mean,
+            confidence_level=_CONFIDENCE,
+            n_resamples=_RESAMPLES,
+            method=method,
+            rng=np.random.default_rng(_SEED),
+            # Else all resamples would be in memory at once, for many episodes.
+            batch=max(1, 10_000_000 // values.size),
+        ).confidence_interval
     return float(interval.low), float(interval.high)
 
 
