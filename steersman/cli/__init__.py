@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from pydantic import ValidationError
+
+from steersman.cli.app import app
+from steersman.cli.output import print_error
+from steersman.errors import SteersmanError
+
 
 def main() -> None:
     """Runs the command line. Errors become one sentence on standard error and exit code 1."""
-    from pydantic import ValidationError
-
-    from steersman.cli.app import app
-    from steersman.cli.output import print_error
-    from steersman.errors import SteersmanError
-
     try:
         app()
     except SteersmanError as error:

@@ -6,8 +6,10 @@ import json
 import time
 from typing import Annotated
 
+import numpy as np
 import typer
 
+from steersman import PolicyClient, tensors
 from steersman.cli.connection import explained
 from steersman.cli.output import JsonOption, console, print_json
 from steersman.errors import InvalidArgumentError
@@ -24,10 +26,6 @@ def act(
     Example:
         steersman act cartpole '[0.1, 0, 0, 0]'
     """
-    import numpy as np
-
-    from steersman import PolicyClient, tensors
-
     try:
         array = np.asarray(json.loads(observation), np.float64)
     except (ValueError, TypeError) as error:

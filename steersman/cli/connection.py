@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from steersman.errors import UnavailableError
+import grpc
 
-if TYPE_CHECKING:
-    import grpc
+from steersman.errors import UnavailableError, from_rpc_error
 
 CALL_SECONDS = 60.0
 """How long a call may take that is no stream. A first deployment starts Ray Serve, which takes a while."""
@@ -26,11 +24,6 @@ def connect(service: str, address: str) -> Iterator[grpc.Channel]:
     Raises:
         SteersmanError: What a call in the block failed with.
     """
-    # Slow to import, and not needed for --help.
-    import grpc
-
-    from steersman.errors import from_rpc_error
-
     with explained(service, address), grpc.insecure_channel(address) as channel:
         try:
             yield channel

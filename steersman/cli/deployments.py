@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import grpc
 import typer
 
 from steersman.cli.connection import CALL_SECONDS, connect
@@ -21,9 +22,7 @@ from steersman.cli.output import (
 )
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 from steersman.settings import settings
-
-if TYPE_CHECKING:
-    from steersman.v1 import deployment_pb2, deployment_pb2_grpc
+from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 
 _POLL_SECONDS = 0.2
 
@@ -45,8 +44,6 @@ def deploy(
 
         steersman deploy cartpole:3 --replicas 2
     """
-    from steersman.v1 import deployment_pb2, deployment_pb2_grpc
-
     name, version = parse_address(policy)
     request = deployment_pb2.DeployRequest(policy=name, version=version, replicas=replicas)
     if bundle is not None:
@@ -66,8 +63,6 @@ def deploy(
 
 def undeploy(policy: Annotated[str, typer.Argument(help="The policy.")], as_json: JsonOption = False) -> None:
     """Stops serving a policy. What its replicas have in hand is still answered."""
-    from steersman.v1 import deployment_pb2, deployment_pb2_grpc
-
     with connect("gateway", settings().gateway_address) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         stub.Undeploy(deployment_pb2.UndeployRequest(policy=policy), timeout=CALL_SECONDS)
@@ -79,8 +74,6 @@ def undeploy(policy: Annotated[str, typer.Argument(help="The policy.")], as_json
 
 def policies(as_json: JsonOption = False) -> None:
     """Lists what is deployed, and what of it can answer."""
-    from steersman.v1 import deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
-
     with connect("gateway", settings().gateway_address) as channel:
         served = (
             policy_pb2_grpc.PolicyServiceStub(channel)
@@ -117,10 +110,6 @@ def policies(as_json: JsonOption = False) -> None:
 
 def _list_deployments(stub: deployment_pb2_grpc.DeploymentServiceStub) -> list[deployment_pb2.Deployment]:
     """Lists deployments; without Ray there are none, though there may be policies."""
-    import grpc
-
-    from steersman.v1 import deployment_pb2
-
     try:
         return list(stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments)
     except grpc.RpcError as error:
@@ -144,8 +133,6 @@ def wait_until_ready(
         FailedPreconditionError: If it fails; the reason is in the message.
         UnavailableError: If it takes too long.
     """
-    from steersman.v1 import deployment_pb2
-
     deadline = time.monotonic() + timeout
     name = f"{deployment.policy}:{deployment.version}"
     with progress() as view:

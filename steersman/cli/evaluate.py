@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from google.protobuf import json_format
 
 from steersman.cli.connection import connect
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
 from steersman.cli.train import parse_settings
 from steersman.errors import InternalError
 from steersman.settings import settings
-
-if TYPE_CHECKING:
-    from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
+from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 
 
 def evaluate(
@@ -33,10 +32,6 @@ def evaluate(
     Example:
         steersman evaluate cartpole --episodes 100
     """
-    from google.protobuf import json_format
-
-    from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
-
     request = evaluator_pb2.EvaluateRequest(
         policy=policy, environment_id=environment, episodes=episodes, num_environments=num_environments, seed=seed
     )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from google.protobuf import json_format
+from google.protobuf.message import Message
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 console = Console()
 """For results, on standard output."""
@@ -71,8 +70,6 @@ def plain(message: Message) -> dict[str, Any]:
     Args:
         message: Any message. Optional fields that are not set are left out.
     """
-    from google.protobuf import json_format
-
     if message.DESCRIPTOR.full_name.startswith("google.protobuf."):
         well_known: dict[str, Any] = json_format.MessageToDict(message)
         return well_known

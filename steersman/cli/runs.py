@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,7 @@ from steersman.cli.connection import CALL_SECONDS, connect
 from steersman.cli.output import JsonOption, console, enum_name, plain, print_json, print_table, progress
 from steersman.errors import InternalError
 from steersman.settings import settings
-
-if TYPE_CHECKING:
-    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
+from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
 app = typer.Typer(help="List training runs; show, watch or stop one.", invoke_without_command=True)
 
@@ -29,7 +27,6 @@ def list_runs(
     """Lists training runs, newest first; or shows, watches or stops one."""
     if context.invoked_subcommand is not None:
         return
-    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
     with connect("trainer", settings().trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
@@ -57,8 +54,6 @@ def list_runs(
 @app.command()
 def show(run_id: _RunArgument, as_json: JsonOption = False) -> None:
     """Shows one run."""
-    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
-
     with connect("trainer", settings().trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         run = stub.GetRun(trainer_pb2.GetRunRequest(id=run_id), timeout=CALL_SECONDS).run
@@ -68,8 +63,6 @@ def show(run_id: _RunArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def watch(run_id: _RunArgument, as_json: JsonOption = False) -> None:
     """Follows a run until it ends. Ctrl-C stops following, not the run."""
-    from steersman.v1 import trainer_pb2_grpc
-
     with connect("trainer", settings().trainer_address) as channel:
         run = watch_run(trainer_pb2_grpc.TrainerServiceStub(channel), run_id)
     print_run(run, as_json)
@@ -78,8 +71,6 @@ def watch(run_id: _RunArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def stop(run_id: _RunArgument, as_json: JsonOption = False) -> None:
     """Stops a run."""
-    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
-
     with connect("trainer", settings().trainer_address) as channel, progress() as view:
         view.add_task(f"stopping run {run_id}", total=None)
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
@@ -97,8 +88,6 @@ def watch_run(stub: trainer_pb2_grpc.TrainerServiceStub, run_id: str) -> trainer
     Returns:
         The run in its final state, or as last seen if the user stopped following it.
     """
-    from steersman.v1 import trainer_pb2
-
     run = trainer_pb2.Run()
     stream = stub.WatchRun(trainer_pb2.WatchRunRequest(id=run_id))
     with progress() as view:
@@ -125,8 +114,6 @@ def print_run(run: trainer_pb2.Run, as_json: bool) -> None:
     Raises:
         InternalError: If the run failed, so that the command does too.
     """
-    from steersman.v1 import trainer_pb2
-
     if as_json:
         print_json(plain(run))
     else:

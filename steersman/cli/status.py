@@ -7,7 +7,9 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import grpc
 import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from steersman.cli.output import JsonOption, print_json, print_table
 from steersman.settings import settings
@@ -42,9 +44,6 @@ def status(as_json: JsonOption = False) -> None:
 
 def _grpc_state(address: str) -> str:
     """Asks a server how it is, by grpc.health.v1."""
-    import grpc
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     with grpc.insecure_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from google.protobuf import json_format
 
 from steersman.cli.connection import CALL_SECONDS, connect
 from steersman.cli.output import JsonOption, console, plain, print_json
 from steersman.cli.runs import print_run, watch_run
 from steersman.errors import InvalidArgumentError
 from steersman.settings import settings
-
-if TYPE_CHECKING:
-    from steersman.v1 import trainer_pb2
+from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
 
 def train(
@@ -58,10 +57,6 @@ def train(
 
         steersman train Pendulum-v1 --policy swing --stop-steps 200000 --set lr=0.0003 --num-env-runners 2
     """
-    from google.protobuf import json_format
-
-    from steersman.v1 import trainer_pb2, trainer_pb2_grpc
-
     spec = trainer_pb2.RunSpec(
         policy=policy or policy_name(environment),
         environment=trainer_pb2.Environment(id=environment),

@@ -1,0 +1,3 @@
+from tests.command_line import steersman
+
+__all__ = ["steersman"]

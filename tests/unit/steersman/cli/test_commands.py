@@ -1,0 +1,119 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from steersman.cli.output import plain
+from steersman.cli.train import parse_settings, policy_name
+from steersman.errors import InvalidArgumentError
+from steersman.v1 import deployment_pb2, trainer_pb2
+from tests.command_line import CommandLine
+from tests.ports import free_address
+
+COMMANDS = ["train", "runs", "deploy", "undeploy", "policies", "act", "evaluate", "status"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(steersman: CommandLine, command: str) -> None:
+    result = steersman(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+    assert "--json" in result.output
+    assert command in steersman("--help").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "service"),
+    [
+        (["train", "CartPole-v1", "--stop-return", "450"], "trainer"),
+        (["runs"], "trainer"),
+        (["runs", "show", "abc"], "trainer"),
+        (["runs", "watch", "abc"], "trainer"),
+        (["runs", "stop", "abc"], "trainer"),
+        (["deploy", "cartpole"], "gateway"),
+        (["undeploy", "cartpole"], "gateway"),
+        (["policies"], "gateway"),
+        (["act", "cartpole", "[0, 0, 0, 0]"], "gateway"),
+        (["evaluate", "cartpole"], "evaluator"),
+    ],
+    ids=" ".join,
+)
+def test_a_service_that_is_not_there_is_named_with_what_to_do(
+    steersman: CommandLine, arguments: list[str], service: str
+) -> None:
+    nobody = free_address()
+    steersman.configure(**{f"{service}_address": nobody})
+    result = steersman(*arguments)
+    assert result.exit_code == 1
+    assert f"cannot reach the {service} at {nobody}; start everything with: make up" in result.errors
+    assert "Traceback" not in result.errors
+    assert result.output == ""
+
+
+def test_status_tells_what_is_not_reachable(steersman: CommandLine) -> None:
+    nobody = free_address()
+    addresses = dict.fromkeys(["gateway_address", "trainer_address", "evaluator_address"], nobody)
+    steersman.configure(**addresses, mlflow_url=f"http://{nobody}", ray_dashboard_url=f"http://{nobody}")
+    result = steersman("status", "--json")
+    assert result.exit_code == 1
+    services = json.loads(result.output)
+    assert [service["service"] for service in services] == ["gateway", "trainer", "evaluator", "mlflow", "ray"]
+    assert {service["state"] for service in services} == {"not reachable"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["deploy", "cartpole:x"], "expected an address like cartpole or cartpole:7, got 'cartpole:x'"),
+        (["act", "cartpole", "[0, "], "expected a JSON array of numbers"),
+        (["act", "cartpole", '["a"]'], "expected a JSON array of numbers"),
+        (["train", "CartPole-v1", "--set", "lr"], "expected NAME=VALUE, such as lr=0.0003, got 'lr'"),
+    ],
+    ids=" ".join,
+)
+def test_bad_arguments_are_explained(steersman: CommandLine, arguments: list[str], words: str) -> None:
+    result = steersman(*arguments)
+    assert result.exit_code == 1
+    assert words in result.errors
+
+
+def test_a_wrong_setting_is_named(steersman: CommandLine) -> None:
+    steersman.configure(max_batch_size="many")
+    result = steersman("policies")
+    assert result.exit_code == 1
+    assert "max_batch_size" in result.errors
+
+
+def test_the_command_line_loads_nothing_heavy() -> None:
+    script = "import sys, steersman.cli; print({'ray', 'torch', 'mlflow', 'gymnasium', 'services'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert printed.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("environment", "policy"),
+    [("CartPole-v1", "cartpole"), ("ALE/Pong-v5", "pong"), ("my_module:Maze-v0", "maze"), ("Odd Name", "odd-name")],
+)
+def test_a_policy_is_named_after_its_environment(environment: str, policy: str) -> None:
+    assert policy_name(environment) == policy
+
+
+def test_settings_are_json_where_they_can_be() -> None:
+    parsed = parse_settings(["lr=0.0003", "hiddens=[32, 32]", "activation=relu", "flag=true", "text=a=b"])
+    assert parsed == {"lr": 0.0003, "hiddens": [32, 32], "activation": "relu", "flag": True, "text": "a=b"}
+    with pytest.raises(InvalidArgumentError):
+        parse_settings(["=1"])
+
+
+def test_messages_become_plain_values() -> None:
+    deployment = deployment_pb2.Deployment(
+        policy="cartpole", version=2**40, state=deployment_pb2.DEPLOYMENT_STATE_READY
+    )
+    assert plain(deployment)["version"] == 2**40
+    assert plain(deployment)["state"] == "ready"
+    run = trainer_pb2.Run(latest=trainer_pb2.Iteration(iteration=3))
+    run.spec.settings.update({"lr": 0.5})
+    assert plain(run)["latest"]["iteration"] == 3
+    assert "training_return" not in plain(run)["latest"]
+    assert plain(run)["spec"]["settings"] == {"lr": 0.5}
