@@ -8,22 +8,21 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import grpc
 import gymnasium
 import typer
-from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from deploy import stack
 from deploy.local import attempt, fail, read_settings, status_table
 from steersman import PolicyClient
-from steersman.errors import FailedPreconditionError, InternalError, from_rpc_error
+from steersman.cli.connection import connect
+from steersman.cli.deployments import wait_until_ready
+from steersman.cli.evaluate import print_report, watch_evaluation
+from steersman.cli.output import console, progress
+from steersman.cli.runs import describe_return, state_name
+from steersman.errors import InternalError
 from steersman.settings import Settings
 from steersman.v1 import (
     deployment_pb2,
@@ -42,8 +41,6 @@ EPISODES = 20
 DEPLOY_SECONDS = 120.0
 STOP_SECONDS = 20.0
 
-_console = Console()
-
 
 def main() -> None:
     """Trains CartPole, deploys the policy, evaluates what is served and writes var/demo.json.
@@ -59,7 +56,7 @@ def main() -> None:
         mean = attempt(lambda: demonstrate(settings))
     finally:
         if started:
-            with _console.status("Taking down what was brought up ..."):
+            with console.status("Taking down what was brought up ..."):
                 stack.stop(settings)
             _say("The stack is down again.")
     if mean < RETURN_TO_PASS:
@@ -72,9 +69,9 @@ def bring_up(settings: Settings) -> bool:
     Returns:
         Whether it was started.
     """
-    _console.rule("[bold]1. Ray, MLflow, gateway, trainer, evaluator")
+    console.rule("[bold]1. Ray, MLflow, gateway, trainer, evaluator")
     began = time.monotonic()
-    with Live(console=_console, transient=True, refresh_per_second=8) as live:
+    with Live(console=console, transient=True, refresh_per_second=8) as live:
         started = stack.start(settings, watch=lambda states: live.update(status_table(states)))
     what = f"up in {time.monotonic() - began:.0f} s" if started else "up already, and will stay up"
     _say(f"The stack is {what}.")
@@ -93,13 +90,12 @@ def demonstrate(settings: Settings) -> float:
     Raises:
         steersman.errors.SteersmanError: If a step fails.
     """
-    _console.rule(f"[bold]2. Train {ENVIRONMENT} with PPO until it returns {RETURN_TO_REACH:g}")
+    console.rule(f"[bold]2. Train {ENVIRONMENT} with PPO until it returns {RETURN_TO_REACH:g}")
     run = train(settings)
-    _console.rule(f"[bold]3. Deploy {POLICY} version {run.version}")
+    console.rule(f"[bold]3. Deploy {POLICY} version {run.version}")
     deploy(settings, run.version)
-    _console.rule(f"[bold]4. Evaluate {EPISODES} episodes through the gateway")
+    console.rule(f"[bold]4. Evaluate {EPISODES} episodes through the gateway")
     report = evaluate(settings, run.version)
-    _console.print(report_table(run, report))
     act_once(settings, run.version)
 
     path = settings.var_dir / "demo.json"
@@ -109,7 +105,7 @@ def demonstrate(settings: Settings) -> float:
 
 
 def train(settings: Settings) -> trainer_pb2.Run:
-    """Trains until the return is reached, showing every iteration.
+    """Trains until the return is reached, with a live view. Interrupted, it stops the run.
 
     Returns:
         The run, which registered a version.
@@ -120,80 +116,47 @@ def train(settings: Settings) -> trainer_pb2.Run:
         algorithm="PPO",
         stop=trainer_pb2.StopCriteria(episode_return=RETURN_TO_REACH),
     )
-    with _calling(settings.trainer_address) as channel, _progress() as progress:
-        trainer = trainer_pb2_grpc.TrainerServiceStub(channel)
-        task = progress.add_task("submitting the run", total=None)
-        run = trainer.StartRun(trainer_pb2.StartRunRequest(spec=spec)).run
+    with connect("trainer", settings.trainer_address) as channel, progress() as view:
+        stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+        task = view.add_task("submitting the run", total=None)
+        run = stub.StartRun(trainer_pb2.StartRunRequest(spec=spec)).run
         try:
-            for news in trainer.WatchRun(trainer_pb2.WatchRunRequest(id=run.id)):
+            for news in stub.WatchRun(trainer_pb2.WatchRunRequest(id=run.id)):
                 if news.HasField("run"):
                     run = news.run
-                    progress.update(task, description=_state(run))
                 else:
-                    progress.update(task, description=_iteration(news.iteration))
+                    run.latest.CopyFrom(news.iteration)
+                view.update(task, description=_describe(run))
         except KeyboardInterrupt:
             # It would go on, and where the stack stays up nothing else would end it.
-            trainer.StopRun(trainer_pb2.StopRunRequest(id=run.id), timeout=STOP_SECONDS)
+            stub.StopRun(trainer_pb2.StopRunRequest(id=run.id), timeout=STOP_SECONDS)
             raise
     if run.state != trainer_pb2.RUN_STATE_SUCCEEDED:
-        raise InternalError(f"expected the run {run.id} to succeed, but it is {_state(run)}: {run.error}")
-    _say(f"{_iteration(run.latest)}; registered as version {run.version}.")
+        raise InternalError(f"expected run {run.id} to succeed, but it is {state_name(run)}: {run.error}")
+    _say(f"{_describe(run)}, after {run.latest.seconds:.1f} s of training; registered as version {run.version}.")
     return run
 
 
 def deploy(settings: Settings, version: int) -> None:
-    """Deploys a version and waits until every replica has it."""
-    with _calling(settings.gateway_address) as channel, _progress() as progress:
-        deployments = deployment_pb2_grpc.DeploymentServiceStub(channel)
-        task = progress.add_task("asking Ray Serve", total=None)
-        began = time.monotonic()
-        deployment = deployments.Deploy(deployment_pb2.DeployRequest(policy=POLICY, version=version)).deployment
-        while deployment.state != deployment_pb2.DEPLOYMENT_STATE_READY:
-            if deployment.state == deployment_pb2.DEPLOYMENT_STATE_FAILED:
-                raise InternalError(f"{POLICY} version {version} could not be deployed: {deployment.message}")
-            if time.monotonic() > began + DEPLOY_SECONDS:
-                raise FailedPreconditionError(
-                    f"expected {POLICY} version {version} to be ready within {DEPLOY_SECONDS:g} s: {deployment.message}"
-                )
-            progress.update(task, description=deployment.message or "waiting for the replica")
-            time.sleep(0.2)
-            listed = deployments.ListDeployments(deployment_pb2.ListDeploymentsRequest()).deployments
-            deployment = next(each for each in listed if each.policy == POLICY)
+    """Deploys a version and waits until it answers, with a live view."""
+    began = time.monotonic()
+    request = deployment_pb2.DeployRequest(policy=POLICY, version=version)
+    with connect("gateway", settings.gateway_address) as channel:
+        stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
+        with progress() as view:
+            view.add_task("asking Ray Serve", total=None)
+            deployment = stub.Deploy(request).deployment
+        wait_until_ready(stub, deployment, DEPLOY_SECONDS)
     _say(f"Ready after {time.monotonic() - began:.1f} s.")
 
 
 def evaluate(settings: Settings, version: int) -> evaluator_pb2.EvaluationReport:
-    """Evaluates the version that is served, showing the episodes."""
+    """Evaluates the version that is served, with a live view."""
     request = evaluator_pb2.EvaluateRequest(policy=f"{POLICY}:{version}", episodes=EPISODES)
-    with _calling(settings.evaluator_address) as channel, _progress() as progress:
-        task = progress.add_task("episodes", total=EPISODES)
-        for news in evaluator_pb2_grpc.EvaluatorServiceStub(channel).Evaluate(request):
-            if news.HasField("report"):
-                return news.report
-            progress.update(task, completed=news.progress.episodes_done)
-    raise InternalError("expected a report at the end of the evaluation, got none")
-
-
-def report_table(run: trainer_pb2.Run, report: evaluator_pb2.EvaluationReport) -> Table:
-    """Draws the results."""
-    table = Table(title=f"{report.policy} version {report.version} in {report.environment_id}", title_justify="left")
-    table.add_column("measure")
-    table.add_column("value", justify="right")
-    latency = report.action_latency_milliseconds
-    for name, value in (
-        ("training iterations", f"{run.latest.iteration}"),
-        ("training seconds", f"{run.latest.seconds:.1f}"),
-        ("return confirmed by the trainer", f"{run.latest.evaluated_return:.1f}"),
-        ("served: episodes", f"{len(report.episodes)}"),
-        ("served: mean return", f"{report.mean:.1f}"),
-        ("served: 95% interval of the mean", f"{report.mean_interval.low:.1f} to {report.mean_interval.high:.1f}"),
-        ("served: interquartile mean", f"{report.interquartile_mean:.1f}"),
-        ("served: smallest return", f"{report.minimum:.1f}"),
-        ("action latency, median", f"{latency.p50:.2f} ms"),
-        ("action latency, 99th percentile", f"{latency.p99:.2f} ms"),
-    ):
-        table.add_row(name, value)
-    return table
+    with connect("evaluator", settings.evaluator_address) as channel:
+        report = watch_evaluation(evaluator_pb2_grpc.EvaluatorServiceStub(channel), request)
+    print_report(report)
+    return report
 
 
 def act_once(settings: Settings, version: int) -> None:
@@ -227,47 +190,19 @@ def write_results(path: Path, run: trainer_pb2.Run, report: evaluator_pb2.Evalua
     path.write_text(json.dumps(results, indent=2) + "\n")
 
 
-@contextmanager
-def _calling(address: str) -> Iterator[grpc.Channel]:
-    """Opens a channel, and turns failed calls into our errors."""
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        try:
-            yield channel
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+def _describe(run: trainer_pb2.Run) -> str:
+    """Writes in a line how far a run is."""
+    if not run.latest.iteration:
+        return state_name(run)
+    return (
+        f"{state_name(run)}: iteration {run.latest.iteration}, {run.latest.steps:,} steps, "
+        f"return {describe_return(run.latest) or 'not known yet'}"
+    )
 
 
 def _say(text: str) -> None:
     """Prints a line, however long."""
-    _console.print(text, soft_wrap=True, highlight=False)
-
-
-def _progress() -> Progress:
-    """Makes a progress view of one line."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=_console,
-        transient=True,
-    )
-
-
-def _state(run: trainer_pb2.Run) -> str:
-    """Names a run's state."""
-    return trainer_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
-
-
-def _iteration(iteration: trainer_pb2.Iteration) -> str:
-    """Describes an iteration in a line."""
-    words = [f"iteration {iteration.iteration}", f"{iteration.steps:,} steps"]
-    if iteration.HasField("training_return"):
-        words.append(f"training return {iteration.training_return:.0f}")
-    if iteration.HasField("evaluated_return"):
-        words.append(f"evaluated return {iteration.evaluated_return:.0f}")
-    return ", ".join(words)
+    console.print(text, soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":
