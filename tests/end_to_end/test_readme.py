@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def here(text: str, settings: Settings) -> str:
     return text
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="one of the blocks needs curl")
 def test_the_blocks_run_in_order(stack: Stack, tmp_path: Path) -> None:
     variables = {
         f"STEERSMAN_{name.upper()}": str(value)
