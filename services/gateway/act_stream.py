@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from typing import Any
 
@@ -30,7 +31,6 @@ class ActStream:
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake) -> None:
         self._context = context
         self._intake = intake
-        self._loop = asyncio.get_running_loop()
         self._in_flight: dict[int, Request] = {}
         self._outbox: deque[policy_pb2.ActStreamResponse] = deque()
         self._news = asyncio.Event()
@@ -47,7 +47,7 @@ class ActStream:
             await self._write()
         finally:
             self._reader.cancel()
-            now = self._loop.time()
+            now = time.monotonic()
             for request in self._in_flight.values():
                 request.abandon(now)
 
@@ -73,7 +73,7 @@ class ActStream:
     def _take(self, message: policy_pb2.ActStreamRequest) -> None:
         request_id = message.id
         timeout = message.timeout_milliseconds
-        deadline = self._loop.time() + timeout / 1000 if timeout else math.inf
+        deadline = time.monotonic() + timeout / 1000 if timeout else math.inf
 
         def finished(request: Request) -> None:
             del self._in_flight[request_id]

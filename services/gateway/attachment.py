@@ -73,7 +73,7 @@ class Attachment:
 
     @property
     def oldest_given(self) -> float:
-        """Loop time at which it got the batch that it holds longest; infinite if it holds none."""
+        """Time at which it got the batch that it holds longest; infinite if it holds none."""
         return min((batch.given for batch in self._batches.values()), default=math.inf)
 
     def can_take(self, version: int, waiting: int) -> bool:
@@ -99,7 +99,7 @@ class Attachment:
             version: The version to compute with; `can_take` must allow it.
             options: The options that all segments have.
             segments: The observations.
-            now: Loop time.
+            now: Time.
             queue_depth: Observations that still wait.
         """
         self.last_given = next(_batch_ids)

@@ -31,7 +31,7 @@ class Batch:
         options: How actions are chosen, for all of them.
         segments: Whose observations they are, in order; never empty.
         size: How many observations.
-        given: Loop time at which the replica got it, in seconds.
+        given: Time at which the replica got it, in seconds.
     """
 
     id: int

@@ -101,7 +101,7 @@ class Deployments:
         deployments = [
             self._describe(name, application)
             for name, application in sorted(applications.items())
-            if _is_policy(application["deployed_app_config"])
+            if _is_policy(application["deployed_app_config"]) or self._is_leaving(name, application)
         ]
         self._catalogue.set_deployed(
             {
@@ -160,6 +160,12 @@ class Deployments:
         }
 
     def _describe(self, policy: str, application: Application) -> deployment_pb2.Deployment:
+        if application["status"] == "DELETING":
+            return deployment_pb2.Deployment(
+                policy=policy,
+                state=deployment_pb2.DEPLOYMENT_STATE_DELETING,
+                message="waits for its replicas to finish what they have",
+            )
         config = _deployment_config(application["deployed_app_config"])
         ((version, bundle_uri),) = config["user_config"]["versions"].items()
         deployment = deployment_pb2.Deployment(
@@ -170,10 +176,7 @@ class Deployments:
             replicas_ready=self._ready(policy, int(version)),
         )
         status = application["status"]
-        if status == "DELETING":
-            deployment.state = deployment_pb2.DEPLOYMENT_STATE_DELETING
-            deployment.message = "waits for its replicas to stop"
-        elif status in _FAILED:
+        if status in _FAILED:
             deployment.state = deployment_pb2.DEPLOYMENT_STATE_FAILED
             deployment.message = _reason(application)
         elif deployment.replicas_ready >= deployment.replicas_wanted:
@@ -185,6 +188,10 @@ class Deployments:
                 f"replicas to start, load version {version} and attach"
             )
         return deployment
+
+    def _is_leaving(self, policy: str, application: Application) -> bool:
+        """Tells whether an application that is being deleted is one of ours; Ray Serve has forgotten its config."""
+        return application["status"] == "DELETING" and self._catalogue.get(policy) is not None
 
     def _ready(self, policy: str, version: int) -> int:
         dispatcher = self._catalogue.get(policy)

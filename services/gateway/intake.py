@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
+import time
 from collections.abc import Callable
 
 from services.gateway.catalogue import Catalogue
@@ -29,16 +29,14 @@ class Intake:
     Args:
         catalogue: The policies.
         memory: The memory of those that have one.
-        loop: The event loop that everything runs in.
 
     Attributes:
         closed: Whether new requests are turned away, since the gateway stops.
     """
 
-    def __init__(self, catalogue: Catalogue, memory: Memory, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, catalogue: Catalogue, memory: Memory) -> None:
         self._catalogue = catalogue
         self._memory = memory
-        self._loop = loop
         self.closed = False
 
     def submit(
@@ -48,7 +46,7 @@ class Intake:
 
         Args:
             message: The request as it came.
-            deadline: Loop time after which nobody wants the answer.
+            deadline: Time after which nobody wants the answer.
             on_finished: Told when it is answered or has failed.
 
         Raises:
@@ -58,7 +56,7 @@ class Intake:
         if self.closed:
             raise UnavailableError("this gateway is stopping; ask another one")
         dispatcher, version, pinned = self._catalogue.resolve(message.policy)
-        now = self._loop.time()
+        now = time.monotonic()
         state: tuple[bytes, ...] = ()
         if version.state or message.state or message.session_ids:
             recollection = self._memory.recall(dispatcher.policy, message, now)
@@ -98,7 +96,7 @@ class Intake:
         """Writes an answered request into an empty response, and hands on its state."""
         write_response(request, response)
         if request.version.state:
-            response.state = self._memory.remember(request.policy, request, self._loop.time())
+            response.state = self._memory.remember(request.policy, request, time.monotonic())
 
 
 def _version_of_episode(dispatcher: Dispatcher, version: Version, pinned: bool, began_with: int | None) -> Version:

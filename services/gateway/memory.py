@@ -53,7 +53,7 @@ class Memory:
         Args:
             policy: The policy's name.
             message: The request.
-            now: Loop time.
+            now: Time.
 
         Raises:
             InvalidArgumentError: If it brings both a state and sessions, a state that no gateway gave, or ids that make
@@ -122,7 +122,7 @@ class Memory:
         Args:
             policy: The policy's name.
             request: The answered request.
-            now: Loop time.
+            now: Time.
 
         Returns:
             What the client is to carry; empty if the gateway keeps the state.

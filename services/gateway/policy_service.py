@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from typing import Any
 
 import grpc
@@ -49,13 +50,13 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
                 finished.set_result(None)
 
         left = context.time_remaining()
-        deadline = math.inf if left is None else self._loop.time() + left
+        deadline = math.inf if left is None else time.monotonic() + left
         waiting = self._intake.submit(request, deadline, wake)
         try:
             await finished
         except asyncio.CancelledError:
             # The caller hung up or its deadline passed; gRPC cancels the handler for both.
-            waiting.abandon(self._loop.time())
+            waiting.abandon(time.monotonic())
             raise
         if waiting.error is not None:
             raise waiting.error

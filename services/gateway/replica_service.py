@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import grpc
@@ -32,7 +33,6 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
     def __init__(self, catalogue: Catalogue, batch_timeout: float) -> None:
         self._catalogue = catalogue
         self._batch_timeout = batch_timeout
-        self._loop = asyncio.get_running_loop()
 
     @answers_errors
     async def Attach(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
@@ -50,7 +50,7 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
             while not reading.done():
                 # A replica that hangs keeps its stream open, so only the clock can tell.
                 await asyncio.wait([reading], timeout=self._batch_timeout / 4)
-                if not reading.done() and attachment.oldest_given < self._loop.time() - self._batch_timeout:
+                if not reading.done() and attachment.oldest_given < time.monotonic() - self._batch_timeout:
                     raise UnavailableError(f"a batch was not answered within {self._batch_timeout:g} s")
             await reading
         finally:

@@ -52,7 +52,7 @@ class RequestQueue:
         Args:
             limit: The most observations in the batch; at least 1.
             share: Enough observations for this batch; it stops growing there, so that other replicas get theirs.
-            now: Loop time.
+            now: Time.
 
         Returns:
             The segments, in the order in which they came; empty if nothing waits.

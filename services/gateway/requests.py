@@ -27,17 +27,17 @@ class Request:
         batched: Whether they came with a leading batch axis, so that the answer has one too.
         version: The version that is to answer it.
         pinned: Whether only that version may answer it; else it follows the policy's traffic to another.
-        arrived: Loop time at which it came, in seconds.
+        arrived: Time at which it came, in seconds.
         on_finished: Told when it is answered or has failed, but not when it is abandoned.
         options: How actions are chosen.
         seed: Seed of the draw, if they are drawn.
         interactive: Whether somebody waits for it; else it is served last and shed first.
-        deadline: Loop time after which nobody wants the answer.
+        deadline: Time after which nobody wants the answer.
         session_ids: For each observation the session that keeps its state; empty if the client carries the state, or
             there is none.
         outputs: The answer, once there is one: for each output of the version the elements of all observations.
         error: Why there is none, once it has failed.
-        departed: Loop time at which its first part went to a replica.
+        departed: Time at which its first part went to a replica.
         compute_microseconds: The longest time that a replica spent on a batch with a part of it.
         attempts: How often a replica was lost with a part of it.
         isolated: Whether it is to be computed in a batch of its own, since a batch with it went wrong.
@@ -105,7 +105,7 @@ class Request:
         """Finishes the request silently: nobody waits for it any more, since it was cancelled or its deadline passed.
 
         Args:
-            now: Loop time.
+            now: Time.
         """
         if not self.finished:
             self.finished = True

@@ -18,7 +18,7 @@ class Session:
     Attributes:
         version: The version that it began with, and continues with.
         state: For each state tensor of the version its elements.
-        used: Loop time of its last step.
+        used: Time of its last step.
     """
 
     version: int
@@ -52,7 +52,7 @@ class SessionStore:
             policy: The policy.
             ids: Their ids.
             episode_start: For each id whether an episode begins, so that what is kept of it does not matter.
-            now: Loop time.
+            now: Time.
 
         Returns:
             For each id its session; None where an episode begins.

@@ -25,7 +25,7 @@ class Stage:
 
     def __init__(self, *replicas: NumberReplica, limits: Limits = NO_LIMITS) -> None:
         self.loop = ManualLoop()
-        self.dispatcher = Dispatcher("numbers", limits, self.loop)
+        self.dispatcher = Dispatcher("numbers", limits, self.loop, self.loop.time)
         self.finished: list[Request] = []
         for replica in replicas:
             self.dispatcher.attach(replica.attachment)
