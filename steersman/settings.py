@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     queue_bytes: int = Field(
         256 * 1024 * 1024, ge=1, description="Most bytes of observations that wait for one policy at one process."
     )
+    reject_nonfinite: bool = Field(
+        False, description="Whether the gateway refuses observations with NaN or infinity instead of computing them."
+    )
     retry_pushback_milliseconds: int = Field(
         50, ge=0, description="When clients that were refused for a full queue are told to try again."
     )

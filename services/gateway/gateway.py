@@ -50,7 +50,7 @@ class Gateway:
         self._catalogue = Catalogue(limits, loop)
         sessions = SessionStore(settings.max_sessions, settings.session_idle_seconds)
         memory = Memory(StateSeal(read_state_key(settings.state_key_file)), sessions)
-        policies = PolicyService(self._catalogue, Intake(self._catalogue, memory))
+        policies = PolicyService(self._catalogue, Intake(self._catalogue, memory, settings.reject_nonfinite))
         http_host, _, _ = settings.serve_http_address.rpartition(":")
         self._ray_serve = RayServe(
             settings.ray_dashboard_url, settings.ray_token_file, http_host, port_of(settings.serve_http_address)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
 from services.gateway.memory import Memory
-from services.gateway.observations import read_observation
+from services.gateway.observations import Observation, read_observation, refuse_nonfinite
 from services.gateway.options import read_options
 from services.gateway.requests import Request
 from services.gateway.responses import write_response
@@ -29,14 +29,16 @@ class Intake:
     Args:
         catalogue: The policies.
         memory: The memory of those that have one.
+        reject_nonfinite: Whether observations with NaN or infinity are refused.
 
     Attributes:
         closed: Whether new requests are turned away, since the gateway stops.
     """
 
-    def __init__(self, catalogue: Catalogue, memory: Memory) -> None:
+    def __init__(self, catalogue: Catalogue, memory: Memory, reject_nonfinite: bool = False) -> None:
         self._catalogue = catalogue
         self._memory = memory
+        self._reject_nonfinite = reject_nonfinite
         self.closed = False
 
     def submit(
@@ -61,10 +63,10 @@ class Intake:
         if version.state or message.state or message.session_ids:
             recollection = self._memory.recall(dispatcher.policy, message, now)
             version = _version_of_episode(dispatcher, version, pinned, recollection.version)
-            observation = read_observation(message.observation, version.observation)
+            observation = self._read(message, version)
             state = self._memory.state(recollection, version, observation.size, message.episode_start)
         else:
-            observation = read_observation(message.observation, version.observation)
+            observation = self._read(message, version)
         request = Request(
             dispatcher.policy,
             dispatcher.statistics,
@@ -91,6 +93,12 @@ class Intake:
             dispatcher.statistics.shed += 1
             raise
         return request
+
+    def _read(self, message: policy_pb2.ActRequest, version: Version) -> Observation:
+        observation = read_observation(message.observation, version.observation)
+        if self._reject_nonfinite:
+            refuse_nonfinite(observation, version.observation)
+        return observation
 
     def respond(self, request: Request, response: policy_pb2.ActResponse) -> None:
         """Writes an answered request into an empty response, and hands on its state."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
@@ -107,6 +109,22 @@ def read_observation(message: Mapping[str, common_pb2.Tensor], formats: tuple[Te
         size, batched = rows, has_batch_axis
         data.append(elements)
     return Observation(tuple(data), size, batched)
+
+
+def refuse_nonfinite(observation: Observation, formats: tuple[TensorFormat, ...]) -> None:
+    """Refuses NaN and infinity, for policies whose clients are not trusted to leave them out.
+
+    Args:
+        observation: A checked observation.
+        formats: What the policy takes.
+
+    Raises:
+        InvalidArgumentError: If a floating-point tensor has an element that is not finite.
+    """
+    for expected, elements in zip(formats, observation.data, strict=True):
+        dtype = tensors.NUMPY_DTYPES[expected.dtype]
+        if dtype.kind == "f" and not np.isfinite(np.frombuffer(elements, dtype)).all():
+            raise InvalidArgumentError(f"expected finite numbers in tensor {expected.name!r}, got NaN or infinity")
 
 
 def _refuse_names(message: Mapping[str, common_pb2.Tensor], formats: tuple[TensorFormat, ...]) -> None:

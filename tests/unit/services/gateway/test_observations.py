@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.observations import read_observation, tensor_formats
+from services.gateway.observations import read_observation, refuse_nonfinite, tensor_formats
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
@@ -76,3 +76,14 @@ def test_specs_that_make_no_sense_are_refused(spec: common_pb2.TensorSpec) -> No
 def test_no_specs_are_refused() -> None:
     with pytest.raises(InvalidArgumentError):
         tensor_formats([], "observation")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_none_are_refused_where_that_is_wanted(number: float) -> None:
+    position = np.ones((5, 2, 3), np.float32)
+    good = read_observation(message(position, np.arange(5)), FORMATS)
+    refuse_nonfinite(good, FORMATS)
+    position[4, 1, 2] = number
+    bad = read_observation(message(position, np.arange(5)), FORMATS)
+    with pytest.raises(InvalidArgumentError, match="expected finite numbers in tensor 'position', got NaN or infinity"):
+        refuse_nonfinite(bad, FORMATS)
