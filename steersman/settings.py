@@ -42,7 +42,9 @@ class Settings(BaseSettings):
 
     mlflow_url: str = Field("http://127.0.0.1:5000", description="MLflow tracking server and model registry.")
     ray_dashboard_url: str = Field(
-        "http://127.0.0.1:8265", description="Ray's dashboard: Jobs and Serve are controlled through its REST API."
+        "http://127.0.0.1:8265",
+        description="Ray's dashboard: Jobs and Serve are controlled through its REST API. "
+        "Empty for a gateway that runs without Ray.",
     )
     ray_address: str = Field("127.0.0.1:6379", description="Ray's head, which a local `make up` starts here.")
     ray_token_path: Path | None = Field(

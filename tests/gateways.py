@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -18,8 +21,8 @@ from services.policy.replica import Replica
 from services.policy.runtime import PolicyRuntime
 from steersman.aio import PolicyClient
 from steersman.errors import SteersmanError
-from steersman.v1 import policy_pb2_grpc
-from tests.ports import free_address
+from steersman.v1 import policy_pb2, policy_pb2_grpc
+from tests.own_settings import free_ports
 
 
 @dataclass(frozen=True)
@@ -28,34 +31,98 @@ class GatewayProcess:
 
     Attributes:
         address: Where clients find it.
-        replica_address: Where replicas find it.
-        process: The process.
+        replica_addresses: Where replicas find it: each of its processes.
+        process: The process; with several workers, the one that started them.
     """
 
     address: str
-    replica_address: str
+    replica_addresses: list[str]
     process: subprocess.Popen[bytes]
+
+    @property
+    def replica_address(self) -> str:
+        """Where replicas find the first process."""
+        return self.replica_addresses[0]
 
 
 @contextlib.contextmanager
-def gateway_process(var_dir: Path) -> Iterator[GatewayProcess]:
-    """Runs a gateway until the block ends."""
-    address, replica_address, nobody = free_address(), free_address(), free_address()
+def gateway_process(var_dir: Path, **settings: object) -> Iterator[GatewayProcess]:
+    """Runs a gateway until the block ends.
+
+    Args:
+        var_dir: Folder for its state.
+        **settings: Settings that differ from the defaults.
+    """
+    workers = settings.get("gateway_workers", 1)
+    assert isinstance(workers, int)
+    port, replica_port, nobody = free_ports(1)[0], _ports_in_a_row(workers), free_ports(1)[0]
+    address = f"127.0.0.1:{port}"
+    chosen = {
+        "gateway_address": address,
+        "gateway_replica_address": f"127.0.0.1:{replica_port}",
+        "ray_dashboard_url": f"http://127.0.0.1:{nobody}",
+        "mlflow_url": f"http://127.0.0.1:{nobody}",
+        "var_dir": str(var_dir),
+    } | settings
     environment = os.environ | {
-        "STEERSMAN_GATEWAY_ADDRESS": address,
-        "STEERSMAN_GATEWAY_REPLICA_ADDRESS": replica_address,
-        "STEERSMAN_RAY_DASHBOARD_URL": f"http://{nobody}",
-        "STEERSMAN_MLFLOW_URL": f"http://{nobody}",
-        "STEERSMAN_VAR_DIR": str(var_dir),
+        f"STEERSMAN_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in chosen.items()
     }
     process = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=environment)
     try:
         with grpc.insecure_channel(address) as channel:
             grpc.channel_ready_future(channel).result(timeout=30)
-        yield GatewayProcess(address, replica_address, process)
+        yield GatewayProcess(address, [f"127.0.0.1:{replica_port + worker}" for worker in range(workers)], process)
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def _ports_in_a_row(count: int) -> int:
+    """Finds the first of so many free ports that follow each other."""
+    while True:
+        first = free_ports(1)[0]
+        try:
+            with contextlib.ExitStack() as probes:
+                for port in range(first + 1, first + count):
+                    probes.enter_context(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            continue
+        return first
+
+
+@contextlib.contextmanager
+def replica_process(
+    policy: str,
+    bundle: Bundle,
+    *gateways: GatewayProcess,
+    compute_seconds: float = 0.0,
+    max_batch_size: int = 256,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs `tests.replica_process` until the block ends. It attaches soon; `until_replicas` waits for that.
+
+    Args:
+        policy: The policy that it serves, as version 1.
+        bundle: What it loads.
+        *gateways: Whom it attaches to.
+        compute_seconds: How much longer than needed each batch takes.
+        max_batch_size: The most observations that it takes in one batch.
+    """
+    command = [sys.executable, "-m", "tests.replica_process", policy, str(bundle.folder)]
+    command += [f"--compute-seconds={compute_seconds}", f"--max-batch-size={max_batch_size}"]
+    command += [f"--gateway={address}" for gateway in gateways for address in gateway.replica_addresses]
+    process = subprocess.Popen(command)
+    try:
+        yield process
+    finally:
+        # One that was stopped has to go on before it can hear anything.
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextlib.asynccontextmanager
@@ -63,7 +130,7 @@ async def attached_replica(
     gateway: GatewayProcess, policy: str, bundles: Mapping[int, Bundle], max_batch_size: int = 256
 ) -> AsyncIterator[Replica]:
     """Attaches a replica until the block ends; it is ready when the block begins."""
-    replica = Replica(policy, f"{policy}-replica", [gateway.replica_address], max_batch_size, 64 * 1024 * 1024)
+    replica = Replica(policy, f"{policy}-replica", gateway.replica_addresses, max_batch_size, 64 * 1024 * 1024)
     await replica.load({version: lambda bundle=bundle: PolicyRuntime(bundle) for version, bundle in bundles.items()})  # type: ignore[misc]
     replica.start()
     try:
@@ -89,3 +156,23 @@ async def policy_stub(gateway: GatewayProcess) -> AsyncIterator[policy_pb2_grpc.
     """Opens a plain stub, without the SDK's checks and retries."""
     async with grpc.aio.insecure_channel(gateway.address, options=[("grpc.enable_retries", 0)]) as channel:
         yield policy_pb2_grpc.PolicyServiceStub(channel)
+
+
+async def describe(gateway: GatewayProcess, policy: str) -> policy_pb2.Policy:
+    """Describes a policy as the gateway sees it, statistics included.
+
+    Raises:
+        grpc.aio.AioRpcError: If the gateway knows no such policy.
+    """
+    async with policy_stub(gateway) as stub:
+        return (await stub.GetPolicy(policy_pb2.GetPolicyRequest(policy=policy), timeout=10)).policy
+
+
+async def until_replicas(gateway: GatewayProcess, policy: str, count: int) -> None:
+    """Waits until so many replicas of a policy are attached."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                if (await describe(gateway, policy)).replicas == count:
+                    return
+            await asyncio.sleep(0.02)

@@ -40,7 +40,10 @@ def main() -> None:
     configure_logging(name, settings().log_level)
     if worker is None and settings().gateway_workers > 1:
         sys.exit(workers.supervise(settings().gateway_workers))
-    uvloop.run(run(int(worker or 0)))
+    try:
+        uvloop.run(run(int(worker or 0)))
+    except OSError as error:
+        sys.exit(f"Error: {error}")
 
 
 if __name__ == "__main__":

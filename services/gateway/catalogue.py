@@ -8,7 +8,8 @@ from services.gateway.admission import Limits
 from services.gateway.attachment import Attachment
 from services.gateway.dispatcher import Dispatcher, Loop
 from services.gateway.versions import Version
-from steersman.errors import InvalidArgumentError, NotFoundError, UnavailableError
+from steersman.errors import NotFoundError, UnavailableError
+from steersman.policy_names import parse_address
 
 
 class Catalogue:
@@ -69,21 +70,19 @@ class Catalogue:
             NotFoundError: If there is no such policy or version.
             UnavailableError: If the policy is deployed, but no replica can answer yet.
         """
-        name, separator, wanted = address.partition(":")
+        name, number = parse_address(address)
         dispatcher = self._dispatchers.get(name)
         if dispatcher is None or not dispatcher.attachments:
             raise self._nobody(name)
-        if not separator:
+        if not number:
             version = dispatcher.default_version
             if version is None:
                 raise UnavailableError(f"expected a loaded version of policy {name!r}, but its replicas are loading it")
             return dispatcher, version, False
-        if not wanted.isascii() or not wanted.isdigit():
-            raise InvalidArgumentError(f"expected an address like 'cartpole' or 'cartpole:7', got {address!r}")
-        pinned = dispatcher.versions.get(int(wanted))
+        pinned = dispatcher.versions.get(number)
         if pinned is None:
             raise NotFoundError(
-                f"expected a served version of policy {name!r}, {_among(dispatcher.versions)}, got {wanted}"
+                f"expected a served version of policy {name!r}, {_among(dispatcher.versions)}, got {number}"
             )
         return dispatcher, pinned, True
 

@@ -114,6 +114,8 @@ class Deployments:
 
     async def follow(self) -> None:
         """Keeps the catalogue informed, until cancelled. While Ray cannot be reached, what was known stays."""
+        if not self._settings.ray_dashboard_url:
+            return
         reachable = True
         while True:
             try:

@@ -27,9 +27,13 @@ _EXPIRE_SECONDS = 0.05
 
 def replica_addresses(settings: Settings) -> list[str]:
     """Lists where replicas attach: to each process of this gateway, and to its peers."""
-    host, _, _ = settings.gateway_replica_address.rpartition(":")
-    first = port_of(settings.gateway_replica_address)
-    own = [f"{host}:{first + worker}" for worker in range(settings.gateway_workers)]
+    base = settings.gateway_replica_address
+    workers = range(settings.gateway_workers)
+    if base.startswith("unix:"):
+        own = [f"{base}.{worker}" if worker else base for worker in workers]
+    else:
+        host, _, _ = base.rpartition(":")
+        own = [f"{host}:{port_of(base) + worker}" for worker in workers]
     return own + settings.gateway_peers
 
 

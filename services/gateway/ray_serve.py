@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from steersman.errors import UnavailableError
+from steersman.errors import FailedPreconditionError, UnavailableError
 
 Application = dict[str, Any]
 """An application in Ray Serve's own JSON: `ApplicationDetails` when read, `ServeApplicationSchema` when written."""
@@ -17,7 +17,7 @@ class RayServe:
     """Talks to Ray's dashboard.
 
     Args:
-        url: The dashboard.
+        url: The dashboard; empty for a gateway without Ray.
         token_file: Ray's authentication token; without such a file no token is sent.
         http_host: Where Ray Serve shall answer plain HTTP, once it is started.
         http_port: Its port.
@@ -58,6 +58,8 @@ class RayServe:
         await self._client.aclose()
 
     async def _request(self, method: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        if not self._url:
+            raise FailedPreconditionError("expected a gateway with Ray to deploy on, but this one runs without it")
         headers = {}
         if self._token_file.exists():
             headers["Authorization"] = f"Bearer {self._token_file.read_text().strip()}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from steersman.cli import act, deployments, evaluate, runs, status, train
+from steersman.cli import act, deployments, evaluate, runs, serve, status, train
 
 app = typer.Typer(
     help="Train policies, serve them, and know how good they are.",
@@ -21,4 +21,5 @@ app.command()(deployments.undeploy)
 app.command()(deployments.policies)
 app.command()(act.act)
 app.command()(evaluate.evaluate)
+app.command()(serve.serve)
 app.command()(status.status)

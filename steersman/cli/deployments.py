@@ -20,11 +20,13 @@ from steersman.cli.output import (
     progress,
     progress_console,
 )
-from steersman.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
+from steersman.errors import FailedPreconditionError, UnavailableError
+from steersman.policy_names import parse_address
 from steersman.settings import settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 
 _POLL_SECONDS = 0.2
+_NO_RAY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION}
 
 
 def deploy(
@@ -113,7 +115,7 @@ def _list_deployments(stub: deployment_pb2_grpc.DeploymentServiceStub) -> list[d
     try:
         return list(stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments)
     except grpc.RpcError as error:
-        if isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.UNAVAILABLE:
+        if isinstance(error, grpc.Call) and error.code() in _NO_RAY:
             progress_console.print(f"Note: {error.details()}", highlight=False)
             return []
         raise
@@ -147,18 +149,6 @@ def wait_until_ready(
             listed = stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments
             deployment = next((entry for entry in listed if entry.policy == deployment.policy), deployment)
     return deployment
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Reads "name" or "name:version"; the version is 0 if none is named.
-
-    Raises:
-        InvalidArgumentError: If the version is no number.
-    """
-    name, separator, version = address.partition(":")
-    if separator and not version.isdigit():
-        raise InvalidArgumentError(f"expected an address like cartpole or cartpole:7, got {address!r}")
-    return name, int(version or 0)
 
 
 def _state(deployment: deployment_pb2.Deployment) -> str:

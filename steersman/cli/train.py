@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +12,7 @@ from steersman.cli.connection import CALL_SECONDS, connect
 from steersman.cli.output import JsonOption, console, plain, print_json
 from steersman.cli.runs import print_run, watch_run
 from steersman.errors import InvalidArgumentError
+from steersman.policy_names import policy_name
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
@@ -88,12 +88,6 @@ def _print_submitted(run: trainer_pb2.Run, as_json: bool) -> None:
         print_json(plain(run))
     else:
         console.print(f"Run {run.id} is submitted. Follow it with: steersman runs watch {run.id}")
-
-
-def policy_name(environment: str) -> str:
-    """Makes a policy's name from an environment's: "CartPole-v1" gives "cartpole"."""
-    name = environment.rpartition("/")[2].rpartition(":")[2]
-    return re.sub(r"[^a-z0-9_-]+", "-", re.sub(r"-v\d+$", "", name).lower())
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

@@ -5,13 +5,13 @@ import sys
 import pytest
 
 from steersman.cli.output import plain
-from steersman.cli.train import parse_settings, policy_name
+from steersman.cli.train import parse_settings
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import deployment_pb2, trainer_pb2
 from tests.command_line import CommandLine
 from tests.ports import free_address
 
-COMMANDS = ["train", "runs", "deploy", "undeploy", "policies", "act", "evaluate", "status"]
+COMMANDS = ["train", "runs", "deploy", "undeploy", "policies", "act", "evaluate", "serve", "status"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -89,14 +89,6 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     script = "import sys, steersman.cli; print({'ray', 'torch', 'mlflow', 'gymnasium', 'services'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert printed.strip() == "set()"
-
-
-@pytest.mark.parametrize(
-    ("environment", "policy"),
-    [("CartPole-v1", "cartpole"), ("ALE/Pong-v5", "pong"), ("my_module:Maze-v0", "maze"), ("Odd Name", "odd-name")],
-)
-def test_a_policy_is_named_after_its_environment(environment: str, policy: str) -> None:
-    assert policy_name(environment) == policy
 
 
 def test_settings_are_json_where_they_can_be() -> None:

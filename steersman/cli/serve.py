@@ -1,0 +1,127 @@
+"""`steersman serve`: serve bundles on this machine without Ray."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import grpc
+import typer
+
+from steersman.cli.output import JsonOption, console, plain, print_json, progress
+from steersman.errors import FailedPreconditionError, InternalError
+from steersman.settings import settings
+from steersman.v1 import policy_pb2, policy_pb2_grpc
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 20.0
+_POLL_SECONDS = 0.05
+
+
+def serve(
+    bundles: Annotated[
+        list[str],
+        typer.Argument(metavar="[NAME[:VERSION]=]FOLDER...", help="Bundles; several of one name are its versions."),
+    ],
+    replicas: Annotated[int, typer.Option(min=1, help="Replica processes; each serves all the bundles.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Serves bundles until Ctrl-C: a gateway and replicas as plain processes, without Ray.
+
+    The gateway listens where the settings say (STEERSMAN_GATEWAY_ADDRESS), and clients find no difference.
+
+    Examples:
+        steersman serve var/runs/RUN/bundle
+
+        steersman serve cartpole:3=bundles/cartpole-3 swing=bundles/swing --replicas 2
+    """
+    if importlib.util.find_spec("services") is None:
+        raise FailedPreconditionError("expected Steersman's services to be installed: pip install 'steersman[local]'")
+    with tempfile.TemporaryDirectory(prefix="steersman-") as folder, _stopped_by_signals():
+        replica_address = f"unix:{folder}/replicas"
+        environment = os.environ | {
+            "STEERSMAN_GATEWAY_REPLICA_ADDRESS": replica_address,
+            "STEERSMAN_RAY_DASHBOARD_URL": "",
+        }
+        gateway_command = [sys.executable, "-m", "services.gateway"]
+        replica_command = [sys.executable, "-m", "services.policy", "--gateway", replica_address, *bundles]
+        processes = [subprocess.Popen(gateway_command, env=environment)]
+        try:
+            processes += [subprocess.Popen(replica_command, env=environment) for _ in range(replicas)]
+            _announce(_wait_until_attached(processes, replicas), as_json)
+            while True:
+                _check(processes)
+                time.sleep(10 * _POLL_SECONDS)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            _stop(processes)
+
+
+def _wait_until_attached(processes: list[subprocess.Popen[bytes]], replicas: int) -> list[policy_pb2.Policy]:
+    """Waits until every replica serves every bundle, and gives the policies."""
+    deadline = time.monotonic() + _START_SECONDS
+    with progress() as view, grpc.insecure_channel(settings().gateway_address) as channel:
+        view.add_task("starting the gateway and its replicas", total=None)
+        stub = policy_pb2_grpc.PolicyServiceStub(channel)
+        while time.monotonic() < deadline:
+            _check(processes)
+            try:
+                listed = stub.ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=1, wait_for_ready=True).policies
+            except grpc.RpcError:
+                continue
+            if listed and all(policy.replicas == replicas for policy in listed):
+                return list(listed)
+            time.sleep(_POLL_SECONDS)
+    raise InternalError(f"expected the gateway and its replicas to be ready within {_START_SECONDS:g} s")
+
+
+def _announce(policies: list[policy_pb2.Policy], as_json: bool) -> None:
+    address = settings().gateway_address
+    if as_json:
+        print_json({"address": address, "policies": [plain(policy) for policy in policies]})
+        return
+    for policy in policies:
+        versions = ", ".join(str(version.version) for version in policy.versions)
+        console.print(f"{policy.name} (version {versions}) is served at {address}; Ctrl-C stops", highlight=False)
+
+
+def _check(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Raises if a process has ended by itself."""
+    for process in processes:
+        if process.poll() is not None:
+            raise InternalError(f"{' '.join(process.args[2:])} ended with exit code {process.returncode}")  # type: ignore[arg-type, index] # args is the list that was given
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Stops the gateway first, which still needs its replicas for what it has in hand, then the replicas."""
+    for process in processes:
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Makes SIGTERM do what Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,71 @@
+"""`steersman serve`: bundles without Ray, in processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from steersman import PolicyClient
+from tests.bundles import write_linear_bundle
+from tests.ports import free_address
+
+pytestmark = pytest.mark.integration
+
+MAIN = "from steersman.cli import main; main()"
+
+
+def start(address: str, var_dir: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"STEERSMAN_GATEWAY_ADDRESS": address, "STEERSMAN_VAR_DIR": str(var_dir)}
+    command = [sys.executable, "-c", MAIN, "serve", "--json", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def read_announcement(process: subprocess.Popen[str]) -> dict[str, object]:
+    """Reads the JSON that is printed once everything is ready."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line == "}\n":
+            announcement: dict[str, object] = json.loads("".join(lines))
+            return announcement
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_bundles_are_served_without_ray(tmp_path: Path, stop: signal.Signals) -> None:
+    first, second = write_linear_bundle(tmp_path / "1"), write_linear_bundle(tmp_path / "2", seed=2)
+    address = free_address()
+    began = time.monotonic()
+    process = start(address, tmp_path / "var", str(first.folder), f"cartpole:5={second.folder}", "--replicas", "2")
+    try:
+        announcement = read_announcement(process)
+        seconds = time.monotonic() - began
+        assert announcement["address"] == address
+        with PolicyClient("cartpole", address=address) as client, PolicyClient("cartpole:1", address=address) as pinned:
+            assert client.ask(np.zeros(4)).version == 5
+            assert pinned.ask(np.zeros((3, 4))).version == 1
+        assert len(psutil.Process(process.pid).children()) == 3
+        # Two seconds on an idle machine; tests may share theirs with others.
+        assert seconds < 10
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert not any(child.is_running() for child in children)
+
+
+def test_a_bundle_that_is_none_is_named(tmp_path: Path) -> None:
+    process = start(free_address(), tmp_path / "var", f"cartpole={tmp_path}")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"cannot read {tmp_path}/manifest.json" in errors
+    assert "Traceback" not in errors
