@@ -1,8 +1,6 @@
 """The data plane over real gRPC: a gateway process, and replicas attached to it."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,9 @@ from steersman.aio import PolicyClient
 from steersman.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
-    NotFoundError,
-    UnavailableError,
 )
 from steersman.v1 import common_pb2, policy_pb2, replica_pb2, replica_pb2_grpc
-from tests.gateways import GatewayProcess, attached_replica, gateway_process, policy_stub
+from tests.gateways import GatewayProcess, attached_replica, gateway_process, policy_stub, silent_replica
 
 pytestmark = pytest.mark.integration
 
@@ -38,43 +34,6 @@ def expected_actions(bundle: Bundle, batch: np.ndarray) -> np.ndarray:
 
 def act_request(observation: np.ndarray, policy: str = "linear") -> policy_pb2.ActRequest:
     return policy_pb2.ActRequest(policy=policy, observation={"observation": tensors.encode(observation)})
-
-
-class SilentReplica:
-    """A replica that takes batches and never answers, until it hangs up."""
-
-    def __init__(self, call: grpc.aio.StreamStreamCall[replica_pb2.AttachRequest, replica_pb2.AttachResponse]) -> None:
-        self._call = call
-
-    async def next_batch(self) -> replica_pb2.Batch:
-        message = await self._call.read()
-        assert isinstance(message, replica_pb2.AttachResponse)
-        return message.batch
-
-    def hang_up(self) -> None:
-        self._call.cancel()
-
-
-@contextlib.asynccontextmanager
-async def silent_replica(gateway: GatewayProcess, policy: str, bundle: Bundle) -> AsyncIterator[SilentReplica]:
-    async with grpc.aio.insecure_channel(gateway.replica_address) as channel:
-        call = replica_pb2_grpc.ReplicaServiceStub(channel).Attach()
-        loaded = replica_pb2.LoadedVersion(version=1, spec=bundle.spec)
-        announce = replica_pb2.Announce(
-            policy=policy, replica_id="silent", versions=[loaded], max_batches_in_flight=1, max_batch_size=8
-        )
-        await call.write(replica_pb2.AttachRequest(announce=announce))
-        async with PolicyClient(policy, address=gateway.address) as client:
-            async with asyncio.timeout(10):
-                while True:
-                    with contextlib.suppress(NotFoundError, UnavailableError):
-                        await client.describe()
-                        break
-                    await asyncio.sleep(0.01)
-        try:
-            yield SilentReplica(call)
-        finally:
-            call.cancel()
 
 
 async def test_every_caller_gets_its_own_actions(gateway: GatewayProcess, bundle: Bundle) -> None:
