@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ import pytest
 from deploy import stack as local_stack
 from steersman.settings import Settings
 from tests.own_settings import own_settings
+
+
+def pytest_configure() -> None:
+    """Lets fixtures clean up also when the tests are told to end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
