@@ -76,7 +76,7 @@ class Attachment:
         """Time at which it got the batch that it holds longest; infinite if it holds none."""
         return min((batch.given for batch in self._batches.values()), default=math.inf)
 
-    def can_take(self, version: int, waiting: int) -> bool:
+    def can_take(self, version: int, waiting: int, isolated: bool = False) -> bool:
         """Tells whether it should be given a batch now.
 
         A replica that computes gets its next batch ahead of time, so that the wire and the compute overlap, but only
@@ -86,8 +86,11 @@ class Attachment:
         Args:
             version: The version to compute with.
             waiting: Observations that could be in the batch.
+            isolated: Whether the batch is to be the only one that the replica holds.
         """
         if self.leaving or version not in self.versions or len(self._batches) >= self._max_in_flight:
+            return False
+        if self._batches and (isolated or any(batch.isolated for batch in self._batches.values())):
             return False
         in_hand = sum(batch.size for batch in self._batches.values())
         return waiting >= min(in_hand, self.max_batch_size)

@@ -41,6 +41,11 @@ class Batch:
     size: int
     given: float
 
+    @property
+    def isolated(self) -> bool:
+        """Whether it is to be the only batch that its replica holds, so that it is known what a loss is due to."""
+        return self.segments[0].request.isolated
+
     def message(self, queue_depth: int) -> replica_pb2.AttachResponse:
         """Writes the batch for the replica.
 

@@ -254,11 +254,17 @@ class Dispatcher:
             lanes.sort(key=_turn)
         for lane in lanes:
             self._dispatch_lane(lane, now)
+            if lane.queue.head_is_isolated:
+                # It waits for a replica that holds nothing, which there would never be if others went on.
+                return
 
     def _dispatch_lane(self, lane: Lane, now: float) -> None:
         queue = lane.queue
         while waiting := queue.waiting:
-            candidates = [attachment for attachment in self._attachments if attachment.can_take(lane.version, waiting)]
+            isolated = queue.head_is_isolated
+            candidates = [
+                attachment for attachment in self._attachments if attachment.can_take(lane.version, waiting, isolated)
+            ]
             if not candidates:
                 return
             idlest = min(candidates, key=_busyness)
@@ -296,11 +302,11 @@ class Dispatcher:
         attachment.give(self._versions[lane.version], lane.options, segments, now, self.waiting)
 
 
-def _turn(lane: Lane) -> tuple[bool, float]:
-    """Orders lanes: interactive requests before others, then whoever has waited longest."""
+def _turn(lane: Lane) -> tuple[bool, bool, float]:
+    """Orders lanes: what went wrong before anything, interactive requests before others, then who has waited longest."""
     head = lane.queue.head
     assert head is not None  # noqa: S101 - only lanes in which something waits are ordered
-    return not head.request.interactive, head.request.arrived
+    return not head.request.isolated, not head.request.interactive, head.request.arrived
 
 
 def _busyness(attachment: Attachment) -> tuple[int, int]:

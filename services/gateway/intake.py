@@ -61,6 +61,7 @@ class Intake:
         now = time.monotonic()
         state: tuple[bytes, ...] = ()
         if version.state or message.state or message.session_ids:
+            _require_memory(dispatcher.policy, version)
             recollection = self._memory.recall(dispatcher.policy, message, now)
             version = _version_of_episode(dispatcher, version, pinned, recollection.version)
             observation = self._read(message, version)
@@ -107,17 +108,23 @@ class Intake:
             response.state = self._memory.remember(request.policy, request, time.monotonic())
 
 
+def _require_memory(policy: str, version: Version) -> None:
+    """Refuses a state or sessions for a policy that has no memory.
+
+    Raises:
+        InvalidArgumentError: If it has none.
+    """
+    if not version.state:
+        raise InvalidArgumentError(f"expected neither a state nor sessions for policy {policy!r}, which has no memory")
+
+
 def _version_of_episode(dispatcher: Dispatcher, version: Version, pinned: bool, began_with: int | None) -> Version:
     """Finds the version that a request with memory is for.
 
     Raises:
-        InvalidArgumentError: If the policy has no memory, or the address names another version than the episode's.
+        InvalidArgumentError: If the address names another version than the episode's.
         FailedPreconditionError: If the episode's version is no longer served.
     """
-    if not version.state:
-        raise InvalidArgumentError(
-            f"expected neither a state nor sessions for policy {dispatcher.policy!r}, which has no memory"
-        )
     if began_with is None:
         return version
     if pinned and version.number != began_with:

@@ -31,6 +31,12 @@ class RequestQueue:
         segments = self._interactive or self._batch
         return segments[0] if segments else None
 
+    @property
+    def head_is_isolated(self) -> bool:
+        """Whether the segment that is next in line is to be computed alone."""
+        head = self.head
+        return head is not None and head.request.isolated
+
     def push(self, segment: Segment) -> None:
         """Adds a segment behind the others of its kind."""
         self._segments(segment).append(segment)

@@ -50,6 +50,7 @@ class RetryPolicy:
 RETRY = RetryPolicy()
 
 _SERVICE_CONFIG = {
+    # Over one address this is the same as picking it; over several it spreads the calls.
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
