@@ -252,18 +252,22 @@ class Dispatcher:
         lanes = [lane for lane in self._lanes.values() if lane.queue.waiting]
         if len(lanes) > 1:
             lanes.sort(key=_turn)
+        kept_free: set[int] = set()
         for lane in lanes:
-            self._dispatch_lane(lane, now)
+            self._dispatch_lane(lane, now, kept_free)
             if lane.queue.head_is_isolated:
-                # It waits for a replica that holds nothing, which there would never be if others went on.
-                return
+                # It waits for a replica that holds nothing, which there would never be if other lanes went on.
+                kept_free.add(lane.version)
 
-    def _dispatch_lane(self, lane: Lane, now: float) -> None:
+    def _dispatch_lane(self, lane: Lane, now: float, kept_free: set[int]) -> None:
         queue = lane.queue
         while waiting := queue.waiting:
             isolated = queue.head_is_isolated
             candidates = [
-                attachment for attachment in self._attachments if attachment.can_take(lane.version, waiting, isolated)
+                attachment
+                for attachment in self._attachments
+                if attachment.can_take(lane.version, waiting, isolated)
+                and (not kept_free or kept_free.isdisjoint(attachment.versions))
             ]
             if not candidates:
                 return
@@ -273,7 +277,10 @@ class Dispatcher:
             # An even share for each replica that is as idle, so that none takes everything.
             equals = sum([attachment.in_flight == idlest.in_flight for attachment in candidates])
             segments = queue.take(idlest.max_batch_size, -(-waiting // equals), now)
-            if segments:
+            if segments and segments[0].request.isolated and idlest.in_flight:
+                # What stood before it was given up meanwhile, so that only now it is known to be next.
+                queue.push_front(segments)
+            elif segments:
                 self._give(idlest, lane, segments, now)
 
     def _waits_for_company(self, queue: RequestQueue, attachment: Attachment, now: float) -> bool:
@@ -303,7 +310,7 @@ class Dispatcher:
 
 
 def _turn(lane: Lane) -> tuple[bool, bool, float]:
-    """Orders lanes: what went wrong before anything, interactive requests before others, then who has waited longest."""
+    """Orders lanes: what went wrong first, interactive requests before others, then whoever has waited longest."""
     head = lane.queue.head
     assert head is not None  # noqa: S101 - only lanes in which something waits are ordered
     return not head.request.isolated, not head.request.interactive, head.request.arrived

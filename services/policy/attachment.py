@@ -114,8 +114,11 @@ class GatewayAttachment:
                 try:
                     if await self._attach(stub.Attach()):
                         pause = _SHORTEST_PAUSE_SECONDS
-                except grpc.RpcError as error:
+                except (grpc.RpcError, asyncio.InvalidStateError) as error:
+                    # The latter is what gRPC raises for a result of a stream that ended while it was computed.
                     _log.debug("gateway %s: %s", self._address, error)
+                except Exception:  # noqa: BLE001 - a replica that no longer dials would only seem to be alive
+                    _log.exception("attachment to gateway %s failed unexpectedly; dialling again", self._address)
                 if not self._leaving:
                     await asyncio.sleep(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter, no secret
                     pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

@@ -163,6 +163,40 @@ def test_a_poisonous_request_fails_alone() -> None:
     assert_answered(bystander)
 
 
+def test_a_poisonous_request_takes_no_neighbour_with_it_whatever_batch_that_is_in() -> None:
+    stage = Stage(NumberReplica("replica-0"))
+    poison, *bystanders = stage.submit(1) + stage.submit(1, 1) + stage.submit(1)
+    other_options = request(options=Options(sample=True, extras=()))
+    stage.dispatcher.submit(other_options)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        replica = NumberReplica(f"replica-{attempt}")
+        (attachment,) = stage.dispatcher.attachments
+        stage.dispatcher.detach(attachment)
+        stage.dispatcher.attach(replica.attachment)
+        stage.loop.run()
+    assert isinstance(poison.error, InternalError)
+    while replica.inbox:
+        stage.answer(replica)
+    for entry in (*bystanders, other_options):
+        assert_answered(entry)
+
+
+def test_an_isolated_request_is_known_to_be_next_when_the_one_before_it_is_given_up() -> None:
+    replica = NumberReplica()
+    stage = Stage(replica)
+    first, second = stage.submit(1, 1)
+    stage.submit(8)
+    stage.fail(replica, InternalError("the model failed"))
+    assert sizes(replica) == [8]
+    first.abandon(0.0)
+    stage.submit(8)
+    assert sizes(replica) == [8], "the isolated one is next, and waits for a replica that holds nothing"
+    stage.answer(replica)
+    assert sizes(replica) == [1]
+    stage.answer(replica)
+    assert_answered(second)
+
+
 def test_an_error_is_isolated_to_the_request_that_causes_it() -> None:
     replica = NumberReplica(credit=1)
     stage = Stage(replica)
