@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -225,3 +225,19 @@ async def until_replicas(gateway: GatewayProcess, policy: str, count: int) -> No
                 if (await describe(gateway, policy)).replicas == count:
                     return
             await asyncio.sleep(0.02)
+
+
+async def until_counted(
+    gateway: GatewayProcess, policy: str, condition: Callable[[policy_pb2.PolicyStatistics], bool]
+) -> None:
+    """Waits until a policy's statistics are as wanted."""
+    async with asyncio.timeout(10):
+        while True:
+            if condition((await describe(gateway, policy)).statistics):
+                return
+            await asyncio.sleep(0.005)
+
+
+async def until_waiting(gateway: GatewayProcess, policy: str, observations: int) -> None:
+    """Waits until so many observations wait for a replica."""
+    await until_counted(gateway, policy, lambda counted: counted.waiting == observations)
