@@ -126,10 +126,10 @@ class GatewayAttachment:
     async def _attach(self, stream: _Stream) -> bool:
         """Serves one stream to its end and tells whether it ever was a working one."""
         worked = False
+        awaited: asyncio.Task[_Received | None] | None = None
         await stream.write(replica_pb2.AttachRequest(announce=self._announcement()))
         self._stream = stream
         try:
-            awaited: asyncio.Task[_Received | None] | None = None
             while (received := await (awaited or _next_batch(stream))) is not None:
                 worked = True
                 if self._last_microseconds < _SLOW_MICROSECONDS:
@@ -146,6 +146,8 @@ class GatewayAttachment:
         finally:
             self._stream = None
             stream.cancel()
+            if awaited is not None:
+                await asyncio.gather(awaited, return_exceptions=True)
         return worked
 
     def _answer(self, received: _Received) -> replica_pb2.BatchResult:

@@ -60,7 +60,9 @@ _SERVICE_CONFIG = {
                 "initialBackoff": f"{RETRY.initial_backoff}s",
                 "maxBackoff": f"{RETRY.max_backoff}s",
                 "backoffMultiplier": RETRY.backoff_multiplier,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+                # CANCELLED is how gRPC ends a call that reaches a server at the moment in which that shuts down. A call
+                # that the caller itself cancels is not sent again.
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
             },
         }
     ],
