@@ -32,7 +32,7 @@ def supervise(count: int) -> int:
         The exit status: 0 after a stop, 1 if workers die as soon as they are started.
     """
     started = [time.monotonic()] * count
-    processes = [_start(worker) for worker in range(count)]
+    processes: list[subprocess.Popen[bytes]] = []
     stopping = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -43,6 +43,11 @@ def supervise(count: int) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    for worker in range(count):
+        processes.append(_start(worker))
+    if stopping:
+        # The signal came while only some of them were there to be told.
+        stop(signal.SIGTERM, None)
     quick_deaths = 0
     while True:
         pid, status = os.waitpid(-1, 0)
@@ -57,6 +62,8 @@ def supervise(count: int) -> int:
         _log.warning("gateway process %d ended with %d; starting another", worker, os.waitstatus_to_exitcode(status))
         started[worker] = time.monotonic()
         processes[worker] = _start(worker)
+        if stopping:
+            processes[worker].send_signal(signal.SIGTERM)
     for process in processes:
         process.wait()
     return 1 if quick_deaths > _MAX_QUICK_DEATHS else 0
