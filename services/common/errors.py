@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError
 
-from steersman.errors import InternalError, ResourceExhaustedError, SteersmanError
+from steersman.errors import InternalError, InvalidArgumentError, ResourceExhaustedError, SteersmanError
 
 _log = logging.getLogger(__name__)
 _Request = TypeVar("_Request")
@@ -31,6 +32,9 @@ def answers_errors(
             return await method(self, request, context)
         except SteersmanError as error:
             await _abort(context, error)
+        except DecodeError as error:
+            # Only handlers that read for themselves see this; for others gRPC answers.
+            await _abort(context, InvalidArgumentError(f"expected a message of this method, got other bytes: {error}"))
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort of every call

@@ -41,10 +41,16 @@ class ActStream:
         self._reader: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Serves the stream to its end; abandons what is in flight if the client goes away."""
+        """Serves the stream to its end; abandons what is in flight if the client goes away.
+
+        Raises:
+            DecodeError: If the client sent bytes that are no request; what it sent before is answered.
+        """
         self._reader = asyncio.create_task(self._read())
         try:
             await self._write()
+            if self._reader.done() and not self._reader.cancelled():
+                self._reader.result()
         finally:
             self._reader.cancel()
             now = time.monotonic()

@@ -64,6 +64,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         self._intake.respond(waiting, response)
         return response
 
+    @answers_errors
     async def ActStream(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
         """Answers a stream of requests."""
         stream = ActStream(context, self._intake)
