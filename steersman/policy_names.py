@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from steersman.errors import InvalidArgumentError
@@ -13,6 +14,7 @@ def policy_name(environment_id: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", re.sub(r"-v\d+$", "", name).lower())
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_address(address: str) -> tuple[str, int]:
     """Reads "name" or "name:version"; the version is 0 if none is named.
 

@@ -102,7 +102,7 @@ def decode(tensor: common_pb2.Tensor) -> npt.NDArray[np.generic]:
     if dtype is None:
         raise InvalidArgumentError(f"expected a known dtype, got number {tensor.dtype}")
     shape = tuple(tensor.shape)
-    if any(length < 0 for length in shape):
+    if shape and min(shape) < 0:
         raise InvalidArgumentError(f"expected a shape without negative lengths, got {shape}")
     data = tensor.data
     # Python's integers do not overflow, whatever the shape says.

@@ -34,6 +34,12 @@ from steersman.errors import (
 MAX_ATTEMPTS = 3
 """Replicas that a request may be lost with before it is taken for the cause and fails."""
 
+QUIET_TURNS = 16
+"""Turns of the event loop without news after which a batch is as large as it gets; docs/performance.md measures it."""
+
+MAX_TURNS = 256
+"""Turns with news after which a batch goes off all the same, so that steady arrivals cannot hold it back."""
+
 
 class Loop(Protocol):
     """What the dispatcher needs of an event loop."""
@@ -82,7 +88,9 @@ class Dispatcher:
         self._attachments: list[Attachment] = []
         self._lanes: dict[tuple[int, Options], Lane] = {}
         self._versions: dict[int, Version] = {}
+        self._default_version: Version | None = None
         self._dispatch_is_due = False
+        self._news = self._quiet_turns = self._turns = 0
         self._delay_is_running = False
 
     @property
@@ -98,7 +106,7 @@ class Dispatcher:
     @property
     def default_version(self) -> Version | None:
         """The version that requests go to which name none: the newest that is loaded."""
-        return self._versions[max(self._versions)] if self._versions else None
+        return self._default_version
 
     @property
     def waiting(self) -> int:
@@ -146,6 +154,7 @@ class Dispatcher:
                 for number, version in attachment.versions.items()
             )
         )
+        self._default_version = self._versions[max(self._versions)] if self._versions else None
         if self._attachments:
             self._rehome()
         self._dispatch_soon()
@@ -241,9 +250,34 @@ class Dispatcher:
 
     def _dispatch_soon(self) -> None:
         """Dispatches after everything that is ready now, so that requests which came together travel together."""
+        self._news += 1
         if not self._dispatch_is_due:
             self._dispatch_is_due = True
-            self._loop.call_soon(self._dispatch)
+            self._news = self._quiet_turns = 0
+            self._loop.call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Dispatches once several turns of the event loop have brought nothing new.
+
+        A request takes several turns from the wire to its queue, so under load there are always some on their way. To
+        send off what happens to be here would cost a whole batch for one or two observations, just when the gateway has
+        no time to spare. Turns without news take microseconds, so this adds nothing that can be felt at light load; and
+        a request that is alone, as from a single caller, is not held up at all.
+        """
+        if self._news:
+            self._news = self._quiet_turns = 0
+            self._turns += 1
+        else:
+            self._quiet_turns += 1
+        if self._quiet_turns >= QUIET_TURNS or self._turns >= MAX_TURNS or self._is_alone():
+            self._turns = 0
+            self._dispatch()
+        else:
+            self._loop.call_soon(self._gather)
+
+    def _is_alone(self) -> bool:
+        """Tells whether a single request is all that this policy has to do."""
+        return self.waiting <= 1 and not any(attachment.in_flight for attachment in self._attachments)
 
     def _dispatch(self) -> None:
         """Gives what waits to the replicas that can take it: the lane first whose turn it is, to the idlest replica."""

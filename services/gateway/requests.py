@@ -115,7 +115,7 @@ class Request:
                 self.statistics.cancelled += 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Segment:
     """Some consecutive observations of a request: all of them, unless the request is larger than a batch.
 

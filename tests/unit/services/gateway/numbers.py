@@ -118,15 +118,15 @@ class ManualLoop:
         return self.now
 
     def run(self) -> None:
-        """Runs what is due."""
+        """Runs what is due, and what that makes due."""
         self._due += [callback for time, callback in self._later if time <= self.now]
         self._later = [(time, callback) for time, callback in self._later if time > self.now]
-        due, self._due = self._due, []
-        for callback in due:
-            callback()
+        while self._due:
+            due, self._due = self._due, []
+            for callback in due:
+                callback()
 
     def advance(self, seconds: float) -> None:
         """Lets time pass, then runs what is due."""
         self.now += seconds
-        self.run()
         self.run()
