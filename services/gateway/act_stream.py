@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -14,6 +15,8 @@ from services.gateway.intake import Intake
 from services.gateway.requests import Request
 from steersman.errors import InvalidArgumentError, SteersmanError, status_number
 from steersman.v1 import policy_pb2
+
+_log = logging.getLogger(__name__)
 
 MAX_UNANSWERED = 1024
 """Requests of one stream that may be without a written answer. Beyond that the gateway stops reading, so that gRPC's
@@ -51,6 +54,9 @@ class ActStream:
             await self._write()
             if self._reader.done() and not self._reader.cancelled():
                 self._reader.result()
+        except grpc.aio.InternalError as error:
+            # What gRPC raises where it can no longer write: the client has gone, and nobody is left to tell.
+            _log.debug("a stream broke: %s", error)
         finally:
             self._reader.cancel()
             now = time.monotonic()
