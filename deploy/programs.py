@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import secrets
 import sys
@@ -155,7 +156,7 @@ def stack_environment(settings: Settings) -> dict[str, str]:
         settings: The settings, with absolute paths.
     """
     chosen = {
-        f"STEERSMAN_{name.upper()}": str(value)
+        f"STEERSMAN_{name.upper()}": json.dumps(value) if isinstance(value, list) else str(value)
         for name, value in settings.model_dump(mode="json").items()
         if value is not None
     }

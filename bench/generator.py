@@ -1,0 +1,195 @@
+"""The load generator, in a process of its own: `python -m bench.generator TARGET LOAD SECONDS [--rate RATE]`.
+
+The same for every system, and lean: requests are serialised once, answers are not parsed, and a closed loop keeps a
+fixed number of them in flight. It prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import aiohttp
+import grpc
+import numpy as np
+
+from bench.loads import LOADS, Load
+from steersman.v1 import policy_pb2
+
+_ACT = "/steersman.v1.PolicyService/Act"
+_ACT_STREAM = "/steersman.v1.PolicyService/ActStream"
+_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one run of the generator saw.
+
+    Attributes:
+        requests: Requests answered in the time measured.
+        seconds: That time.
+        latencies_ms: Median and 99th percentile, milliseconds.
+        cpu_seconds: What the generator itself cost.
+        errors: Requests that failed.
+    """
+
+    requests: int
+    seconds: float
+    latencies_ms: tuple[float, float]
+    cpu_seconds: float
+    errors: int
+
+
+class _Clock:
+    """Counts answers and their latencies between the end of the warm-up and the end of the run."""
+
+    def __init__(self, warm_up: float, seconds: float) -> None:
+        self.begin = time.perf_counter() + warm_up
+        self.end = self.begin + seconds
+        self.latencies: list[float] = []
+        self.errors = 0
+
+    def count(self, asked: float, now: float) -> None:
+        if self.begin <= asked and now <= self.end:
+            self.latencies.append(now - asked)
+
+
+async def measure(target: str, load: Load, seconds: float, warm_up: float, rate: float) -> Measurement:
+    """Puts a load on a target and measures.
+
+    Args:
+        target: `host:port` of a gRPC server, or an HTTP URL.
+        load: The load.
+        seconds: How long to measure.
+        warm_up: How long to warm up before.
+        rate: Requests per second, for loads with a fixed rate.
+    """
+    clock = _Clock(warm_up, seconds)
+    cpu = resource.getrusage(resource.RUSAGE_SELF)
+    if target.startswith("http"):
+        await _http(target, load, clock)
+    else:
+        async with grpc.aio.insecure_channel(target, options=_OPTIONS) as channel:
+            if load.kind == "stream":
+                await _stream(channel, load, clock)
+            else:
+                await _unary(channel, load, clock, rate)
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_seconds = spent.ru_utime + spent.ru_stime - cpu.ru_utime - cpu.ru_stime
+    p50, p99 = np.percentile(clock.latencies, [50, 99]) * 1000 if clock.latencies else (float("nan"), float("nan"))
+    return Measurement(len(clock.latencies), seconds, (float(p50), float(p99)), cpu_seconds, clock.errors)
+
+
+async def _unary(channel: grpc.aio.Channel, load: Load, clock: _Clock, rate: float) -> None:
+    call: Any = channel.unary_unary(_ACT)
+    request = load.request().SerializeToString()
+    # Ray Serve's ingress wants to be told the application; others ignore it.
+    metadata = (("application", load.policy),)
+
+    async def ask() -> None:
+        await call(request, metadata=metadata, timeout=30)
+
+    if load.kind == "rate":
+        await _at_rate(ask, load, clock, rate)
+    else:
+        await _closed_loop(ask, load, clock)
+
+
+async def _closed_loop(ask: Callable[[], Awaitable[object]], load: Load, clock: _Clock) -> None:
+    async def caller() -> None:
+        while (asked := time.perf_counter()) < clock.end:
+            try:
+                await ask()
+            except (grpc.RpcError, aiohttp.ClientError):
+                clock.errors += 1
+                continue
+            clock.count(asked, time.perf_counter())
+
+    await asyncio.gather(*(caller() for _ in range(load.concurrency)))
+
+
+async def _at_rate(ask: Callable[[], Awaitable[object]], load: Load, clock: _Clock, rate: float) -> None:
+    """Sends at fixed times, whether or not answers have come; latency counts from when a request was due."""
+    limit = asyncio.Semaphore(load.concurrency)
+
+    async def one(due: float) -> None:
+        async with limit:
+            try:
+                await ask()
+            except grpc.RpcError:
+                clock.errors += 1
+                return
+            clock.count(due, time.perf_counter())
+
+    tasks = []
+    due = time.perf_counter()
+    while due < clock.end:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        tasks.append(asyncio.create_task(one(due)))
+        due += 1 / rate
+    await asyncio.gather(*tasks)
+
+
+async def _stream(channel: grpc.aio.Channel, load: Load, clock: _Clock) -> None:
+    call: Any = channel.stream_stream(_ACT_STREAM)(metadata=(("application", load.policy),))
+    request = load.request()
+    free = asyncio.Queue[int]()
+    for number in range(1, load.concurrency + 1):
+        free.put_nowait(number)
+    messages = {
+        number: policy_pb2.ActStreamRequest(id=number, request=request).SerializeToString()
+        for number in range(1, load.concurrency + 1)
+    }
+    asked: dict[int, float] = {}
+
+    async def send() -> None:
+        while time.perf_counter() < clock.end:
+            number = await free.get()
+            asked[number] = time.perf_counter()
+            await call.write(messages[number])
+        await call.done_writing()
+
+    sending = asyncio.create_task(send())
+    while (message := await call.read()) is not grpc.aio.EOF:
+        # Only the id is read; it is the first field of the message.
+        number = message[1]
+        clock.count(asked[number], time.perf_counter())
+        free.put_nowait(number)
+    await sending
+
+
+async def _http(url: str, load: Load, clock: _Clock) -> None:
+    array = [float(number) for number in np.random.default_rng(0).integers(0, 100, 4)]
+    connector = aiohttp.TCPConnector(limit=load.concurrency)
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def ask() -> None:
+            async with session.post(url, json={"array": array}) as response:
+                response.raise_for_status()
+                await response.read()
+
+        await _closed_loop(ask, load, clock)
+
+
+def main() -> None:
+    """Runs the generator."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target")
+    parser.add_argument("load", choices=LOADS)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--warm-up", type=float, default=0.5)
+    parser.add_argument("--rate", type=float, default=0.0)
+    arguments = parser.parse_args()
+    load = LOADS[arguments.load]
+    measured = asyncio.run(measure(arguments.target, load, arguments.seconds, arguments.warm_up, arguments.rate))
+    print(json.dumps(asdict(measured)))  # noqa: T201 - the result
+
+
+if __name__ == "__main__":
+    main()

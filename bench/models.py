@@ -1,0 +1,115 @@
+"""The policies of the benchmark: small, so that what is measured is the way to the model rather than the model."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from services.common.bundle import Bundle, write_bundle
+from steersman import spaces
+from steersman.v1 import common_pb2
+
+CARTPOLE = "cartpole"
+IMAGE = "image"
+
+_HIDDEN = 64
+
+
+@dataclass(frozen=True)
+class Models:
+    """The bundles on disk.
+
+    Attributes:
+        cartpole: float32[4] through two hidden layers of 64 to one of two actions.
+        image: uint8[84, 84, 4], scaled and averaged over patches, to one of six actions.
+    """
+
+    cartpole: Bundle
+    image: Bundle
+
+    @property
+    def by_policy(self) -> dict[str, Bundle]:
+        """The bundles by the name that they are served under."""
+        return {CARTPOLE: self.cartpole, IMAGE: self.image}
+
+
+def write_models(folder: Path) -> Models:
+    """Writes both bundles."""
+    return Models(_write_cartpole(folder / CARTPOLE), _write_image(folder / IMAGE))
+
+
+def _write_cartpole(folder: Path) -> Bundle:
+    sizes = [4, _HIDDEN, _HIDDEN, 2]
+    nodes, weights = [], []
+    current = spaces.OBSERVATION
+    random = np.random.default_rng(0)
+    for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        matrix = random.normal(size=(inputs, outputs)).astype(np.float32) / np.sqrt(inputs, dtype=np.float32)
+        weights += [
+            numpy_helper.from_array(matrix, f"weights{layer}"),
+            numpy_helper.from_array(np.zeros(outputs, np.float32), f"bias{layer}"),
+        ]
+        nodes.append(helper.make_node("Gemm", [current, f"weights{layer}", f"bias{layer}"], [f"linear{layer}"]))
+        current = f"linear{layer}"
+        if outputs == _HIDDEN:
+            nodes.append(helper.make_node("Tanh", [current], [f"hidden{layer}"]))
+            current = f"hidden{layer}"
+    nodes.append(helper.make_node("ArgMax", [current], [spaces.ACTION], axis=1, keepdims=0))
+    space = common_pb2.BoxSpace(dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[4], low=[-float("inf")], high=[float("inf")])
+    return _write(folder, nodes, weights, space, TensorProto.FLOAT, 2)
+
+
+def _write_image(folder: Path) -> Bundle:
+    matrix = np.random.default_rng(1).normal(size=(4 * 7 * 7, 6)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", [spaces.OBSERVATION], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["numbers", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["channels"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["channels"], ["pooled"], kernel_shape=[12, 12], strides=[12, 12]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("ArgMax", ["logits"], [spaces.ACTION], axis=1, keepdims=0),
+    ]
+    weights = [
+        numpy_helper.from_array(matrix, "weights"),
+        numpy_helper.from_array(np.array(255.0, np.float32), "scale"),
+    ]
+    space = common_pb2.BoxSpace(dtype=common_pb2.DATA_TYPE_UINT8, shape=[84, 84, 4], low=[0], high=[255])
+    return _write(folder, nodes, weights, space, TensorProto.UINT8, 6)
+
+
+def _write(
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    weights: list[onnx.TensorProto],
+    box: common_pb2.BoxSpace,
+    element_type: int,
+    actions: int,
+) -> Bundle:
+    graph = helper.make_graph(
+        nodes,
+        "benchmark",
+        [helper.make_tensor_value_info(spaces.OBSERVATION, element_type, ["batch", *box.shape])],
+        [helper.make_tensor_value_info(spaces.ACTION, TensorProto.INT64, ["batch"])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    observation_space = common_pb2.Space(box=box)
+    action_space = common_pb2.Space(discrete=common_pb2.DiscreteSpace(n=actions, dtype=common_pb2.DATA_TYPE_INT64))
+    spec = common_pb2.PolicySpec(
+        observation_space=observation_space,
+        action_space=action_space,
+        observation_tensors=spaces.tensor_specs(observation_space, spaces.OBSERVATION),
+        action_tensors=spaces.tensor_specs(action_space, spaces.ACTION),
+        environment_id="benchmark",
+        algorithm="random weights",
+        distribution="categorical",
+        action_transform="none",
+    )
+    return write_bundle(folder, model.SerializeToString(), spec, {"made by": "bench"})

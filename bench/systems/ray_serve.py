@@ -1,0 +1,140 @@
+"""Ray Serve, in the three ways in which people use it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from bench.loads import Load
+from bench.models import Models
+from bench.systems.system import System
+from deploy import layout, stack
+from deploy.programs import local_programs
+from steersman.settings import Settings, port_of
+from tests.own_settings import free_ports, own_settings
+
+_START_SECONDS = 120.0
+
+BEST = {
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+}
+"""What Ray's documentation recommends for throughput, and what measured best."""
+
+
+class RayServe(System):
+    """A Ray head of its own with one Serve application for each policy.
+
+    Args:
+        name: As in the results.
+        builder: Function of `bench.systems.serve_apps`.
+        http: Whether it is asked over HTTP instead of gRPC.
+        variables: Environment variables for all of Ray.
+    """
+
+    def __init__(self, name: str, builder: str, *, http: bool = False, variables: Mapping[str, str] = {}) -> None:
+        self.name = name
+        self._builder = builder
+        self._http = http
+        self._variables = dict(variables)
+        self._settings: Settings | None = None
+
+    def start(self, models: Models) -> None:
+        """Starts Ray and deploys."""
+        self._folder = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
+        settings = self._settings = own_settings(self._folder / "v")
+        (ray,) = [program for program in local_programs(layout.absolute(settings)) if program.name == "ray"]
+        haproxy = {
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(self._folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(self._folder / "haproxy.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(self._folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(self._folder / "haproxy.state"),
+        }
+        environment = {**ray.environment, **self._variables, **haproxy}
+        stack.start(settings, [dataclasses.replace(ray, environment=environment)])
+        self._grpc_port = free_ports(1)[0]
+        self._deploy(settings, models)
+
+    def stop(self) -> None:
+        """Stops Ray."""
+        if self._settings is not None:
+            stack.stop(self._settings)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._settings = None
+
+    def target(self, load: Load) -> str | None:
+        """Takes every load over gRPC, and single observations of CartPole over HTTP."""
+        assert self._settings is not None  # noqa: S101 - it runs
+        if not self._http:
+            return f"127.0.0.1:{self._grpc_port}"
+        takes = load.kind == "unary" and not load.observations and load.policy == "cartpole"
+        return f"http://{self._settings.serve_http_address}/cartpole" if takes else None
+
+    def processes(self) -> Mapping[str, Sequence[psutil.Process]]:
+        """Finds the processes of this Ray that requests pass through."""
+        found: dict[str, list[psutil.Process]] = {"proxy": [], "replica": []}
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("STEERSMAN_STACK") != str(self._folder / "v"):
+                    continue
+                title = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            if title.startswith("ray::ServeReplica"):
+                found["replica"].append(process)
+            elif title.startswith(("ray::ProxyActor", "ray::HAProxyManager")) or "haproxy" in title.split(" ")[0]:
+                found["proxy"].append(process)
+        return found
+
+    def _deploy(self, settings: Settings, models: Models) -> None:
+        applications = [
+            {
+                "name": policy,
+                "route_prefix": f"/{policy}",
+                "import_path": f"bench.systems.serve_apps:{self._builder}",
+                "args": {"model": str(bundle.model_path)},
+            }
+            for policy, bundle in models.by_policy.items()
+        ]
+        config: dict[str, Any] = {
+            "proxy_location": "HeadOnly",
+            "http_options": {"host": "127.0.0.1", "port": port_of(settings.serve_http_address)},
+            "grpc_options": {
+                "port": self._grpc_port,
+                "grpc_servicer_functions": [
+                    "steersman.v1.policy_pb2_grpc.add_PolicyServiceServicer_to_server",
+                ],
+            },
+            "applications": applications[: 1 if self._http else None],
+        }
+        headers = {"Authorization": f"Bearer {settings.ray_token_file.read_text().strip()}"}
+        with httpx.Client(base_url=settings.ray_dashboard_url, headers=headers, timeout=60) as client:
+            client.put("/api/serve/applications/", json=config).raise_for_status()
+            deadline = time.monotonic() + _START_SECONDS
+            while time.monotonic() < deadline:
+                details = client.get("/api/serve/applications/").json()["applications"]
+                states = {name: application["status"] for name, application in details.items()}
+                if set(states.values()) == {"RUNNING"}:
+                    return
+                if "DEPLOY_FAILED" in states.values():
+                    break
+                time.sleep(0.3)
+        raise RuntimeError(f"expected Ray Serve to run {self.name}, got {details}")
+
+
+def ray_serve_systems() -> list[RayServe]:
+    """Lists the three."""
+    return [
+        RayServe("serve-grpc", "grpc_defaults"),
+        RayServe("serve-grpc-best", "grpc_best", variables=BEST),
+        RayServe("serve-http-torch", "http_torch", http=True),
+    ]

@@ -1,0 +1,85 @@
+"""The Ray Serve applications that Steersman is compared with. Imported by Ray Serve's replicas."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from ray import serve
+from ray.serve import Application
+from starlette.requests import Request
+
+from bench.systems.floor import InlinePolicy
+from steersman.v1 import policy_pb2
+
+
+class GrpcPolicy:
+    """Answers PolicyService behind Ray Serve's own gRPC ingress, one request at a time."""
+
+    def __init__(self, model: str) -> None:
+        self._policy = InlinePolicy(model)
+
+    async def Act(self, request: policy_pb2.ActRequest) -> policy_pb2.ActResponse:  # noqa: N802 - the proto's name
+        """Answers a request."""
+        return self._policy.answer(request)
+
+    async def ActStream(self, requests: Any) -> AsyncIterator[policy_pb2.ActStreamResponse]:  # noqa: ANN401, N802
+        """Answers a stream."""
+        async for message in requests:
+            yield policy_pb2.ActStreamResponse(id=message.id, response=self._policy.answer(message.request))
+
+
+class BatchingGrpcPolicy(GrpcPolicy):
+    """The same with Ray Serve's batching."""
+
+    async def Act(self, request: policy_pb2.ActRequest) -> policy_pb2.ActResponse:  # noqa: N802 - the proto's name
+        """Answers a request together with others."""
+        response: policy_pb2.ActResponse = await self._answer_all(request)
+        return response
+
+    @serve.batch(max_batch_size=64, batch_wait_timeout_s=0.0)  # type: ignore[untyped-decorator] # Ray has no types
+    async def _answer_all(self, requests: list[policy_pb2.ActRequest]) -> list[policy_pb2.ActResponse]:
+        return self._policy.answer_all(requests)
+
+
+class TorchPolicy:
+    """The usual recipe: JSON over HTTP, and RLlib's module in torch for each request."""
+
+    def __init__(self) -> None:
+        import torch
+        from ray.rllib.algorithms.ppo.ppo_catalog import PPOCatalog
+        from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+        from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+        environment = gymnasium.make("CartPole-v1")
+        self._torch = torch
+        self._module = RLModuleSpec(
+            module_class=DefaultPPOTorchRLModule,
+            observation_space=environment.observation_space,
+            action_space=environment.action_space,
+            model_config={"fcnet_hiddens": [64, 64], "fcnet_activation": "tanh"},
+            catalog_class=PPOCatalog,
+        ).build()
+
+    async def __call__(self, request: Request) -> dict[str, int]:
+        """Answers a request."""
+        array = np.asarray((await request.json())["array"], np.float32)
+        outputs = self._module.forward_inference({"obs": self._torch.from_numpy(array)[None]})
+        return {"action": int(outputs["action_dist_inputs"][0].argmax())}
+
+
+def grpc_defaults(args: dict[str, Any]) -> Application:
+    """Builds the application with Ray Serve's defaults."""
+    return serve.deployment(GrpcPolicy).bind(args["model"])
+
+
+def grpc_best(args: dict[str, Any]) -> Application:
+    """Builds the application with what gave it the best numbers."""
+    return serve.deployment(BatchingGrpcPolicy, max_ongoing_requests=1000).bind(args["model"])
+
+
+def http_torch(_: dict[str, Any]) -> Application:
+    """Builds the application of the usual recipe."""
+    return serve.deployment(TorchPolicy).bind()
