@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from typing import Any
 
 import gymnasium
@@ -11,39 +12,47 @@ from steersman import spaces
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.v1 import common_pb2
 
+_log = logging.getLogger(__name__)
+
 Environment = gymnasium.Env[Any, Any]
 
 
-def make_environments(environment_id: str, kwargs: dict[str, Any], count: int) -> list[Environment]:
+def make_environments(environment_id: str, kwargs: dict[str, Any], count: int, into: list[Environment]) -> None:
     """Makes environments of one kind.
 
     Args:
         environment_id: Gymnasium id.
         kwargs: Keyword arguments for `gymnasium.make`.
         count: How many.
+        into: Where they are put, each as soon as it is made, so that whoever gives up half-way can close them.
 
     Raises:
-        InvalidArgumentError: If the id is unknown.
-        FailedPreconditionError: If the environment cannot be made, for instance from these arguments.
+        InvalidArgumentError: If the id is unknown, or the environment does not take the arguments.
+        FailedPreconditionError: If it needs a package that is not installed.
     """
+    # Exactly a registered id: gymnasium.make would import any module that "module:id" names.
     if environment_id not in gymnasium.registry:
         near = difflib.get_close_matches(environment_id, gymnasium.registry, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise InvalidArgumentError(f"expected a registered Gymnasium environment, got {environment_id!r}{hint}")
-    environments: list[Environment] = []
     try:
         for _ in range(count):
-            environments.append(gymnasium.make(environment_id, **kwargs))
+            into.append(gymnasium.make(environment_id, **kwargs))
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise FailedPreconditionError(f"{environment_id} needs a package that is not installed: {error}") from error
     except Exception as error:
-        close_environments(environments)
-        raise FailedPreconditionError(f"cannot make {environment_id} with {kwargs}: {error}") from error
-    return environments
+        raise InvalidArgumentError(
+            f"expected arguments that {environment_id} takes, got {kwargs}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def close_environments(environments: list[Environment]) -> None:
-    """Closes environments."""
+    """Closes environments, all of them even if one cannot be closed."""
     for environment in environments:
-        environment.close()  # type: ignore[no-untyped-call] # gymnasium leaves it out
+        try:
+            environment.close()  # type: ignore[no-untyped-call] # gymnasium leaves it out
+        except Exception:  # noqa: BLE001 - it is logged, and the others still have to be closed
+            _log.exception("cannot close %s", environment)
 
 
 def check_spaces(environment: Environment, spec: common_pb2.PolicySpec) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import functools
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from services.evaluator.environments import Environment
+from services.evaluator.threads import run_to_the_end
 from steersman.errors import FailedPreconditionError
 
 
 class Act(Protocol):
     """Asks a policy for actions."""
 
-    async def __call__(self, observations: npt.NDArray[Any], /) -> npt.NDArray[Any]:
-        """Gives one action for each row of the observations."""
+    async def __call__(self, observations: npt.NDArray[Any], begins: npt.NDArray[np.bool_], /) -> npt.NDArray[Any]:
+        """Gives one action for each row of the observations; `begins` tells which rows begin an episode."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class _Player:
 
     def __init__(self, environment: Environment, numbers: Sequence[int], seed: int) -> None:
         self._environment = environment
-        self._numbers = list(numbers)
+        self._numbers = iter(numbers)
+        self._number: int | None = None
         self._seed = seed
         self._return = 0.0
         self._length = 0
@@ -59,22 +61,29 @@ class _Player:
     @property
     def playing(self) -> bool:
         """Whether it has an episode in progress."""
-        return bool(self._numbers)
+        return self._number is not None
+
+    @property
+    def begins(self) -> bool:
+        """Whether its episode has not had a step yet."""
+        return self._length == 0
 
     def reset(self) -> None:
         """Begins its next episode, if it has one left."""
-        if self._numbers:
+        self._number = next(self._numbers, None)
+        if self._number is not None:
             self._return, self._length = 0.0, 0
-            self.observation, _ = self._environment.reset(seed=self._seed + self._numbers[0])
+            self.observation, _ = self._environment.reset(seed=self._seed + self._number)
 
     def step(self, action: Any) -> Episode | None:  # noqa: ANN401 - of the environment's own type
         """Takes a step and gives the episode, if that was its last one; then the next one has begun."""
+        number = self._number
+        assert number is not None  # noqa: S101 - only those that are playing are stepped
         self.observation, reward, terminated, truncated, _ = self._environment.step(action)
         self._return += float(reward)
         self._length += 1
         if not (terminated or truncated):
             return None
-        number = self._numbers.pop(0)
         ended = Episode(number, self._seed + number, self._return, self._length, bool(terminated), bool(truncated))
         self.reset()
         return ended
@@ -87,17 +96,22 @@ class Rollout:
         environments: Where; each plays its own share.
         episodes: How many, at least as many as environments.
         seed: Episode i is reset with seed + i.
+        keep_rows: Whether every request has a row for each environment, also for those that have no episode left, whose
+            actions are then dropped. For policies with memory: the state that they hand on has the rows of its request.
 
     Attributes:
         episodes: Those that have ended so far, in the order of their numbers at the end.
         steps: Environment steps so far.
     """
 
-    def __init__(self, environments: Sequence[Environment], episodes: int, seed: int) -> None:
+    def __init__(
+        self, environments: Sequence[Environment], episodes: int, seed: int, *, keep_rows: bool = False
+    ) -> None:
         count = len(environments)
         self._players = [
             _Player(environment, range(index, episodes, count), seed) for index, environment in enumerate(environments)
         ]
+        self._keep_rows = keep_rows
         self.episodes: list[Episode] = []
         self.steps = 0
 
@@ -113,10 +127,12 @@ class Rollout:
             FailedPreconditionError: If an environment raises; its error is in the message.
             SteersmanError: What `act` raises.
         """
-        await asyncio.to_thread(_guarded, self._reset)
+        await run_to_the_end(_guarded, self._reset)
         while playing := [player for player in self._players if player.playing]:
-            actions = await act(np.stack([player.observation for player in playing]))
-            await asyncio.to_thread(_guarded, self._step, playing, actions)
+            rows = self._players if self._keep_rows else playing
+            observations = np.stack([player.observation for player in rows])
+            actions = await act(observations, np.array([player.begins for player in rows]))
+            await run_to_the_end(_guarded, functools.partial(self._step, rows, actions))
             self.steps += len(playing)
             yield
         self.episodes.sort(key=lambda episode: episode.number)
@@ -125,16 +141,16 @@ class Rollout:
         for player in self._players:
             player.reset()
 
-    def _step(self, playing: list[_Player], actions: npt.NDArray[Any]) -> None:
-        for player, action in zip(playing, actions, strict=True):
-            ended = player.step(action)
+    def _step(self, rows: list[_Player], actions: npt.NDArray[Any]) -> None:
+        for player, action in zip(rows, actions, strict=True):
+            ended = player.step(action) if player.playing else None
             if ended is not None:
                 self.episodes.append(ended)
 
 
-def _guarded(function: Any, *arguments: Any) -> None:  # noqa: ANN401 - any function
+def _guarded(function: Callable[[], None]) -> None:
     """Calls what runs an environment's own code, and names that where it raises."""
     try:
-        function(*arguments)
+        function()
     except Exception as error:
         raise FailedPreconditionError(f"the environment raised {type(error).__name__}: {error}") from error

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
+import numpy as np
 import numpy.typing as npt
-from google.protobuf import json_format
 
 from services.common.errors import answers_stream_errors
-from services.evaluator.environments import check_spaces, close_environments, make_environments
+from services.common.structs import plain_values
+from services.evaluator.environments import Environment, check_spaces, close_environments, make_environments
 from services.evaluator.episodes import Rollout
-from services.evaluator.statistics import percentiles, summarise
-from steersman.aio import PolicyClient, PolicyInfo
-from steersman.errors import InvalidArgumentError
+from services.evaluator.report import make_report
+from services.evaluator.threads import run_to_the_end
+from steersman.aio import Ask, PolicyClient, PolicyInfo
+from steersman.errors import InvalidArgumentError, UnavailableError
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 
 DEFAULT_EPISODES = 20
 MAX_EPISODES = 100_000
 MAX_ENVIRONMENTS = 1024
 DEFAULT_MAX_ENVIRONMENTS = 64
+MAX_SEED = 2**64 - 1
 
 _PROGRESS_SECONDS = 0.1
 
@@ -43,39 +47,58 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
     ) -> AsyncIterator[evaluator_pb2.EvaluateResponse]:
         """Plays episodes and reports on them."""
         episodes, count = _sizes(request)
-        info = await self._resolve(request.policy)
+        kwargs = plain_values(request.environment_kwargs)
+        with self._gateway_named():
+            info = await self._resolve(request.policy)
         environment_id = request.environment_id or info.spec.environment_id
-        kwargs = json_format.MessageToDict(request.environment_kwargs)
-        environments = make_environments(environment_id, kwargs, count)
+        environments: list[Environment] = []
         try:
+            await run_to_the_end(make_environments, environment_id, kwargs, count, environments)
             check_spaces(environments[0], info.spec)
+            rollout = Rollout(environments, episodes, request.seed, keep_rows=bool(info.spec.state_tensors))
             # The version is named, so that a deployment in the middle cannot mix two of them in one report.
-            async with PolicyClient(f"{info.name}:{info.version}", address=self._gateway_address) as client:
-                evaluation = _Evaluation(Rollout(environments, episodes, request.seed), episodes, client)
-                async with aclosing(evaluation.run()) as progress:
-                    async for event in progress:
-                        yield evaluator_pb2.EvaluateResponse(progress=event)
-            yield evaluator_pb2.EvaluateResponse(report=evaluation.report(info, environment_id))
+            with self._gateway_named():
+                async with PolicyClient(f"{info.name}:{info.version}", address=self._gateway_address) as client:
+                    evaluation = _Evaluation(rollout, episodes, client)
+                    async with aclosing(evaluation.run()) as progress:
+                        async for event in progress:
+                            yield evaluator_pb2.EvaluateResponse(progress=event)
+            report = await asyncio.to_thread(
+                make_report, info, environment_id, rollout.episodes, evaluation.latencies, evaluation.seconds
+            )
+            yield evaluator_pb2.EvaluateResponse(report=report)
         finally:
-            close_environments(environments)
+            await run_to_the_end(close_environments, environments)
 
     async def _resolve(self, policy: str) -> PolicyInfo:
         """Finds out which version is evaluated, and what it takes and gives."""
         async with PolicyClient(policy, address=self._gateway_address) as client:
             return await client.describe()
 
+    @contextmanager
+    def _gateway_named(self) -> Iterator[None]:
+        """Says who is not available: to the caller it would look like the evaluator itself."""
+        try:
+            yield
+        except UnavailableError as error:
+            raise UnavailableError(f"no actions from the gateway at {self._gateway_address}: {error}") from error
+
 
 def _sizes(request: evaluator_pb2.EvaluateRequest) -> tuple[int, int]:
     """Gives how many episodes are played in how many environments.
 
     Raises:
-        InvalidArgumentError: If there are too many.
+        InvalidArgumentError: If there are too many, or there are no seeds for all of them.
     """
     episodes = request.episodes or DEFAULT_EPISODES
     if episodes > MAX_EPISODES:
         raise InvalidArgumentError(f"expected at most {MAX_EPISODES} episodes, got {episodes}")
     if request.num_environments > MAX_ENVIRONMENTS:
         raise InvalidArgumentError(f"expected at most {MAX_ENVIRONMENTS} environments, got {request.num_environments}")
+    if request.seed > MAX_SEED - (episodes - 1):
+        raise InvalidArgumentError(
+            f"expected a seed of at most {MAX_SEED - (episodes - 1)} for {episodes} episodes, got {request.seed}"
+        )
     return episodes, min(episodes, request.num_environments or DEFAULT_MAX_ENVIRONMENTS)
 
 
@@ -86,14 +109,19 @@ class _Evaluation:
         rollout: Plays.
         episodes: How many episodes that are.
         client: Asks for the actions.
+
+    Attributes:
+        latencies: Seconds that each request for actions took.
+        seconds: How long all of it took, once it is over.
     """
 
     def __init__(self, rollout: Rollout, episodes: int, client: PolicyClient) -> None:
         self._rollout = rollout
         self._episodes = episodes
         self._client = client
-        self._latencies: list[float] = []
-        self._seconds = 0.0
+        self._state = b""
+        self.latencies: list[float] = []
+        self.seconds = 0.0
 
     async def run(self) -> AsyncGenerator[evaluator_pb2.EvaluationProgress]:
         """Plays to the end, and tells how far it is from time to time."""
@@ -104,49 +132,15 @@ class _Evaluation:
                 if now - told >= _PROGRESS_SECONDS:
                     told = now
                     yield self._progress()
-        self._seconds = time.perf_counter() - began
+        self.seconds = time.perf_counter() - began
         yield self._progress()
 
-    def report(self, info: PolicyInfo, environment_id: str) -> evaluator_pb2.EvaluationReport:
-        """Reports on the episodes, once they have been played.
-
-        Args:
-            info: The policy.
-            environment_id: The environment.
-        """
-        summary = summarise([episode.episode_return for episode in self._rollout.episodes])
-        p50, p99 = percentiles(self._latencies)
-        return evaluator_pb2.EvaluationReport(
-            policy=info.name,
-            version=info.version,
-            model_sha256=info.spec.model_sha256,
-            environment_id=environment_id,
-            episodes=[
-                evaluator_pb2.EpisodeResult(
-                    episode=episode.number,
-                    seed=episode.seed,
-                    episode_return=episode.episode_return,
-                    length=episode.length,
-                    terminated=episode.terminated,
-                    truncated=episode.truncated,
-                )
-                for episode in self._rollout.episodes
-            ],
-            mean=summary.mean,
-            median=summary.median,
-            interquartile_mean=summary.interquartile_mean,
-            mean_interval=evaluator_pb2.Interval(low=summary.interval[0], high=summary.interval[1]),
-            minimum=summary.minimum,
-            action_latency_milliseconds=evaluator_pb2.LatencyPercentiles(p50=p50, p99=p99),
-            steps=self._rollout.steps,
-            seconds=self._seconds,
-        )
-
-    async def _act(self, observations: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    async def _act(self, observations: npt.NDArray[Any], begins: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
         asked = time.perf_counter()
-        actions = await self._client.act(observations)
-        self._latencies.append(time.perf_counter() - asked)
-        return actions
+        answer = await self._client.ask(observations, Ask(state=self._state, episode_start=begins))
+        self.latencies.append(time.perf_counter() - asked)
+        self._state = answer.state
+        return answer.action
 
     def _progress(self) -> evaluator_pb2.EvaluationProgress:
         ended = self._rollout.episodes

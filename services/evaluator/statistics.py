@@ -15,6 +15,10 @@ from scipy import stats
 _CONFIDENCE = 0.95
 _RESAMPLES = 10_000
 _SEED = 0
+_BCA_RETURNS = 10_000
+"""Up to so many returns the interval is corrected for bias and skewness. What that changes shrinks with the number of
+returns (with one over it), and what it costs grows with its square."""
+_BATCH_NUMBERS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def mean_interval(returns: Sequence[float]) -> tuple[float, float]:
     values = np.asarray(returns, np.float64)
     if values.size < 2 or (values == values[0]).all():
         return float(values[0]), float(values[0])
-    low, high = _bootstrap(values, "BCa")
+    low, high = _bootstrap(values, "BCa" if values.size <= _BCA_RETURNS else "percentile")
     if math.isnan(low) or math.isnan(high):
         # BCa's correction for skewness divides by zero where the returns hardly differ.
         low, high = _bootstrap(values, "percentile")
@@ -81,7 +85,7 @@ def _bootstrap(values: npt.NDArray[np.float64], method: Literal["BCa", "percenti
             method=method,
             rng=np.random.default_rng(_SEED),
             # Else all resamples would be in memory at once, for many episodes.
-            batch=max(1, 10_000_000 // values.size),
+            batch=max(1, _BATCH_NUMBERS // values.size),
         ).confidence_interval
     return float(interval.low), float(interval.high)
 

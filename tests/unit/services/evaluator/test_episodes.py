@@ -1,30 +1,42 @@
+import asyncio
+import threading
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.evaluator.episodes import Episode, Rollout
 from steersman.errors import FailedPreconditionError
 
 
 class Countdown(gymnasium.Env[Any, Any]):
-    """Ends after as many steps as the seed says; each step rewards with the action."""
+    """Ends after as many steps as the seed says, or as `lengths` says for it; each step rewards with the action."""
 
     observation_space = gymnasium.spaces.Box(0, 1000, (1,), np.float32)
     action_space = gymnasium.spaces.Discrete(3)
 
-    def __init__(self, breaks_at: int | None = None, time_limit: int = 1000) -> None:
+    def __init__(
+        self,
+        breaks_at: int | None = None,
+        time_limit: int = 1000,
+        lengths: list[int] | None = None,
+        gate: threading.Event | None = None,
+    ) -> None:
         self.seeds: list[int] = []
-        self._breaks_at, self._time_limit = breaks_at, time_limit
+        self._breaks_at, self._time_limit, self._lengths, self._gate = breaks_at, time_limit, lengths, gate
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         assert seed is not None
         self.seeds.append(seed)
-        self._left, self._steps = seed, 0
+        self._left, self._steps = self._lengths[seed] if self._lengths else seed, 0
         return np.array([self._left], np.float32), {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if self._gate is not None:
+            assert self._gate.wait(10)
         self._left -= 1
         self._steps += 1
         if self._steps == self._breaks_at:
@@ -33,7 +45,7 @@ class Countdown(gymnasium.Env[Any, Any]):
         return np.array([self._left], np.float32), float(action), self._left <= 0, truncated, {}
 
 
-async def always_two(observations: np.ndarray) -> np.ndarray:
+async def always_two(observations: np.ndarray, _begins: np.ndarray) -> np.ndarray:
     return np.full(len(observations), 2)
 
 
@@ -85,10 +97,63 @@ async def test_an_environment_that_raises_is_named() -> None:
 async def test_only_environments_that_still_play_are_asked_for() -> None:
     sizes: list[int] = []
 
-    async def act(observations: np.ndarray) -> np.ndarray:
+    async def act(observations: np.ndarray, begins: np.ndarray) -> np.ndarray:
         sizes.append(len(observations))
+        assert begins.shape == (len(observations),)
         return np.zeros(len(observations))
 
     async for _ in Rollout([Countdown() for _ in range(3)], 3, 1).play(act):
         pass
     assert sizes == [3, 2, 1]
+
+
+async def test_rows_are_kept_for_policies_with_memory() -> None:
+    """Each row stays its environment's, and tells when that begins an episode."""
+    asked: list[tuple[list[float], list[bool]]] = []
+
+    async def act(observations: np.ndarray, begins: np.ndarray) -> np.ndarray:
+        asked.append((observations[:, 0].tolist(), begins.tolist()))
+        return np.zeros(len(observations))
+
+    rollout = Rollout([Countdown() for _ in range(2)], 3, 1, keep_rows=True)
+    async for _ in rollout.play(act):
+        pass
+    # Environment 0 plays the episodes of 1 and 3 steps, environment 1 that of 2.
+    assert asked == [
+        ([1, 2], [True, True]),
+        ([3, 1], [True, False]),
+        ([2, 0], [False, False]),
+        ([1, 0], [False, False]),
+    ]
+    assert [episode.length for episode in rollout.episodes] == [1, 2, 3]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=12),
+    count=st.integers(1, 12),
+    keep_rows=st.booleans(),
+)
+@settings(deadline=None, max_examples=25)
+def test_whatever_the_lengths_every_episode_is_there_once(lengths: list[int], count: int, keep_rows: bool) -> None:
+    environments = [Countdown(lengths=lengths) for _ in range(min(count, len(lengths)))]
+    rollout = Rollout(environments, len(lengths), 0, keep_rows=keep_rows)
+
+    async def play_all() -> None:
+        async for _ in rollout.play(always_two):
+            pass
+
+    asyncio.run(play_all())
+    assert [episode.number for episode in rollout.episodes] == list(range(len(lengths)))
+    assert [episode.length for episode in rollout.episodes] == lengths
+    assert rollout.steps == sum(lengths)
+
+
+async def test_the_event_loop_stays_free_while_environments_compute() -> None:
+    gate = threading.Event()
+    rollout = Rollout([Countdown(gate=gate)], 1, 1)
+    playing = asyncio.ensure_future(anext(rollout.play(always_two)))
+    # If the step ran on the event loop, nothing would ever open the gate.
+    await asyncio.sleep(0)
+    gate.set()
+    await playing
+    assert rollout.steps == 1

@@ -53,5 +53,14 @@ def test_an_interval_is_a_number_even_where_only_one_return_differs() -> None:
     assert 499.0 <= low <= high <= 500.0
 
 
+def test_many_returns_are_summarised_in_seconds() -> None:
+    """With the correction for skewness, a hundred thousand would take minutes."""
+    values = np.random.default_rng(0).normal(10.0, 3.0, size=20_000)
+    low, high = mean_interval(values.tolist())
+    half = 1.96 * values.std() / math.sqrt(values.size)
+    assert low == pytest.approx(values.mean() - half, abs=half / 10)
+    assert high == pytest.approx(values.mean() + half, abs=half / 10)
+
+
 def test_percentiles_are_in_milliseconds() -> None:
     assert percentiles([0.001] * 100) == pytest.approx((1.0, 1.0))

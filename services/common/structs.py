@@ -1,0 +1,34 @@
+"""Free-form values of a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import json_format, struct_pb2
+
+from steersman.errors import InvalidArgumentError
+
+
+def plain_values(struct: struct_pb2.Struct) -> dict[str, Any]:
+    """Gives a `Struct` as Python values, with whole numbers as integers, which it does not tell from floats.
+
+    Args:
+        struct: From a request.
+
+    Raises:
+        InvalidArgumentError: If a number is not finite, which JSON has no word for.
+    """
+    try:
+        values = json_format.MessageToDict(struct)
+    except (json_format.SerializeToJsonError, ValueError) as error:
+        raise InvalidArgumentError(f"expected values that JSON has words for: {error}") from None
+    plain: dict[str, Any] = _whole(values)
+    return plain
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict):
+        return {key: _whole(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_whole(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,75 @@
+from typing import Any
+
+import gymnasium
+import pytest
+
+from services.evaluator.environments import Environment, check_spaces, close_environments, make_environments
+from steersman import spaces
+from steersman.errors import InvalidArgumentError
+from steersman.v1 import common_pb2
+
+
+class Unclosable(gymnasium.Env[Any, Any]):
+    """Counts how often it is asked to close."""
+
+    asked = 0
+
+    def close(self) -> None:
+        self.asked += 1
+        raise RuntimeError("stuck")
+
+
+def made(environment_id: str, kwargs: dict[str, Any], count: int = 1) -> list[Environment]:
+    environments: list[Environment] = []
+    make_environments(environment_id, kwargs, count, environments)
+    close_environments(environments)
+    return environments
+
+
+def spec_of(environment_id: str) -> common_pb2.PolicySpec:
+    environment = gymnasium.make(environment_id)
+    return common_pb2.PolicySpec(
+        observation_space=spaces.from_gymnasium(environment.observation_space),
+        action_space=spaces.from_gymnasium(environment.action_space),
+    )
+
+
+def test_environments_are_made_with_their_arguments() -> None:
+    environments = made("CartPole-v1", {"max_episode_steps": 7}, 3)
+    assert len({id(environment) for environment in environments}) == 3
+    assert environments[0].spec is not None
+    assert environments[0].spec.max_episode_steps == 7
+
+
+@pytest.mark.parametrize(
+    ("environment_id", "kwargs", "words"),
+    [
+        ("CartPol-v1", {}, "did you mean CartPole-v1"),
+        ("", {}, "expected a registered Gymnasium environment, got ''"),
+        ("antigravity:CartPole-v1", {}, "expected a registered Gymnasium environment"),
+        ("CartPole-v1", {"no_such": 1}, "expected arguments that CartPole-v1 takes, got {'no_such': 1}.*no_such"),
+        ("CartPole-v1", {"max_episode_steps": 0}, "max_episode_steps"),
+        ("CartPole-v1", {"render_mode": ["x"]}, "expected arguments that CartPole-v1 takes"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(environment_id: str, kwargs: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=words):
+        made(environment_id, kwargs)
+
+
+def test_all_are_closed_even_if_one_cannot_be() -> None:
+    environments = [Unclosable(), Unclosable()]
+    close_environments(list(environments))
+    assert [environment.asked for environment in environments] == [1, 1]
+
+
+def test_the_difference_between_spaces_is_named() -> None:
+    check_spaces(gymnasium.make("CartPole-v1"), spec_of("CartPole-v1"))
+    with pytest.raises(
+        InvalidArgumentError, match=r"observation space Box.*\(4,\), float32\).*got Box.*\(3,\), float32"
+    ):
+        check_spaces(gymnasium.make("Pendulum-v1"), spec_of("CartPole-v1"))
+    spec = spec_of("CartPole-v1")
+    spec.action_space.discrete.n = 3
+    with pytest.raises(InvalidArgumentError, match=r"action space Discrete\(3\), as the policy has, got Discrete\(2\)"):
+        check_spaces(gymnasium.make("CartPole-v1"), spec)
