@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 STUBS := steersman/v1/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo test format docs clean
+.PHONY: help setup up down status logs demo test bench format docs clean
 
 help: ## List what can be made
 	@echo "Steersman: train, serve and evaluate reinforcement-learning policies."
@@ -45,6 +45,10 @@ test: setup ## Run every check: lint, format, types, protos, tests
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/pytest
+
+SECTION ?= serve
+bench: setup ## Measure against a bare server and Ray Serve; ten minutes of an otherwise idle machine
+	$(BIN)/python -m bench --section $(SECTION)
 
 format: setup ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
