@@ -17,7 +17,7 @@ class Session:
 
     Attributes:
         version: The version that it began with, and continues with.
-        state: For each state tensor of the version its elements.
+        state: For each state tensor of the version its elements; empty until its first step has been answered.
         used: Time of its last step.
     """
 
@@ -46,7 +46,11 @@ class SessionStore:
     def recall(
         self, policy: str, ids: Sequence[str], episode_start: Sequence[bool], now: float
     ) -> list[Session | None]:
-        """Finds the sessions of a request.
+        """Finds the sessions of a request, and takes a place for each that begins.
+
+        The place is taken, and what was in it forgotten, before the first step is answered: so any number of requests
+        at once keep to the limit, and no episode goes on from another's state. If the first step fails, the place is
+        free again when it has been idle for too long.
 
         Args:
             policy: The policy.
@@ -70,17 +74,20 @@ class SessionStore:
             if not 0 < len(session_id.encode()) <= MAX_ID_BYTES:
                 raise InvalidArgumentError(f"expected a session id of 1 to {MAX_ID_BYTES} bytes, got {session_id!r}")
             session = None if begins else self._sessions.get((policy, session_id))
-            if session is None and not begins:
+            if not begins and (session is None or not session.state):
                 raise FailedPreconditionError(
                     f"expected session {session_id!r} of policy {policy!r} to be known, but it never began here or "
                     f"was idle for over {self._idle_seconds:g} s; begin an episode with episode_start"
                 )
             found.append(session)
-        new = sum([(policy, session_id) not in self._sessions for session_id in ids])
-        if len(self._sessions) + new > self._max_sessions:
+        new = [session_id for session_id in ids if (policy, session_id) not in self._sessions]
+        if len(self._sessions) + len(new) > self._max_sessions:
             raise ResourceExhaustedError(
-                f"expected room for {new} new sessions, but {len(self._sessions)} of {self._max_sessions} are kept"
+                f"expected room for {len(new)} new sessions, but {len(self._sessions)} of {self._max_sessions} are kept"
             )
+        for session_id, begins in zip(ids, episode_start, strict=True):
+            if begins:
+                self.keep(policy, session_id, Session(0, (), now))
         return found
 
     def keep(self, policy: str, session_id: str, session: Session) -> None:
