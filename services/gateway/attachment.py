@@ -76,24 +76,32 @@ class Attachment:
         """Time at which it got the batch that it holds longest; infinite if it holds none."""
         return min((batch.given for batch in self._batches.values()), default=math.inf)
 
-    def can_take(self, version: int, waiting: int, isolated: bool = False) -> bool:
-        """Tells whether it should be given a batch now.
+    def wants_work(self, waiting: int) -> bool:
+        """Tells whether a batch would be worth its trip now, whatever it is for.
 
         A replica that computes gets its next batch ahead of time, so that the wire and the compute overlap, but only
-        one that is worth the trip: at least as large as what it has in hand. Otherwise batches would decay under load
-        to one or two observations, each at the price of a whole batch.
+        one that is at least as large as what it has in hand. Otherwise batches would decay under load to one or two
+        observations, each at the price of a whole batch.
+
+        Args:
+            waiting: Observations that could be in the batch.
+        """
+        if self.leaving or len(self._batches) >= self._max_in_flight:
+            return False
+        in_hand = sum([batch.size for batch in self._batches.values()])
+        return waiting >= min(in_hand, self.max_batch_size)
+
+    def can_take(self, version: int, waiting: int, isolated: bool = False) -> bool:
+        """Tells whether it should be given a batch now.
 
         Args:
             version: The version to compute with.
             waiting: Observations that could be in the batch.
             isolated: Whether the batch is to be the only one that the replica holds.
         """
-        if self.leaving or version not in self.versions or len(self._batches) >= self._max_in_flight:
+        if version not in self.versions or not self.wants_work(waiting):
             return False
-        if self._batches and (isolated or any(batch.isolated for batch in self._batches.values())):
-            return False
-        in_hand = sum(batch.size for batch in self._batches.values())
-        return waiting >= min(in_hand, self.max_batch_size)
+        return not (self._batches and (isolated or any(batch.isolated for batch in self._batches.values())))
 
     def give(self, version: Version, options: Options, segments: list[Segment], now: float, queue_depth: int) -> None:
         """Hands it a batch.

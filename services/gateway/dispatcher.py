@@ -269,15 +269,20 @@ class Dispatcher:
             self._turns += 1
         else:
             self._quiet_turns += 1
-        if self._quiet_turns >= QUIET_TURNS or self._turns >= MAX_TURNS or self._is_alone():
+        waiting = self.waiting
+        if not any(attachment.wants_work(waiting) for attachment in self._attachments):
+            # Nobody would take a batch, so there is nothing to gather one for; the next answer comes back to this.
+            self._turns = 0
+            self._dispatch_is_due = False
+        elif self._quiet_turns >= QUIET_TURNS or self._turns >= MAX_TURNS or self._is_alone(waiting):
             self._turns = 0
             self._dispatch()
         else:
             self._loop.call_soon(self._gather)
 
-    def _is_alone(self) -> bool:
+    def _is_alone(self, waiting: int) -> bool:
         """Tells whether a single request is all that this policy has to do."""
-        return self.waiting <= 1 and not any(attachment.in_flight for attachment in self._attachments)
+        return waiting <= 1 and not any(attachment.in_flight for attachment in self._attachments)
 
     def _dispatch(self) -> None:
         """Gives what waits to the replicas that can take it: the lane first whose turn it is, to the idlest replica."""
