@@ -52,8 +52,9 @@ def uniforms(draws: Sequence[Draw], width: int) -> npt.NDArray[np.float64]:
     # Unsigned arithmetic wraps around, which is meant. Each row is a stream of its own, begun at a mixed place.
     starts = _mix(seeds + (rows + np.uint64(1)) * _ROW_GAMMA)
     bits = _mix(starts[:, np.newaxis] + columns * _GOLDEN_GAMMA)
-    # The upper 53 bits fill a double's mantissa; half a step keeps 0 and 1 out.
-    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    # Half a step keeps 0 and 1 out. It takes the last bit of a double's 53: with 53 bits before it, the largest number
+    # would be rounded to 1.
+    return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
