@@ -78,6 +78,9 @@ class Memory:
             return Recollection(versions.pop() if versions else None, sessions=sessions)
         if message.state:
             carried = self._seal.open(policy, message.state)
+            if message.episode_start and all(message.episode_start):
+                # Nothing of it is used, so it binds nobody to its version.
+                return _NOTHING
             return Recollection(carried.version, carried=carried)
         return _NOTHING
 
