@@ -60,4 +60,4 @@ def read_options(message: common_pb2.ActOptions, available: Container[str], dist
             raise FailedPreconditionError(f"expected a bundle that gives {name!r}, but this version's does not")
     if message.sample and ACTION_DISTRIBUTION_INPUTS not in available and distribution != "deterministic":
         raise FailedPreconditionError("expected a bundle with an action distribution to sample from, got none")
-    return Options(message.sample, extras)
+    return Options(message.sample, extras) if message.sample or extras else GREEDY

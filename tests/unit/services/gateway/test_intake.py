@@ -113,7 +113,7 @@ def test_an_answer_says_who_gave_it_and_how_long_it_took() -> None:
 def test_an_episode_that_the_client_carries() -> None:
     stage = Stage()
     state = b""
-    played = []
+    played: list[list[int] | int] = []
     for number in range(1, 9):
         response = stage.ask(act(number, state=state))
         state = response.state
@@ -151,7 +151,7 @@ def test_a_request_that_failed_changes_no_session() -> None:
     stage = Stage()
     stage.ask(act(1, session_ids=["left"], episode_start=[True]))
     with pytest.raises(InvalidArgumentError):
-        stage.ask(act([[1]], session_ids=["left"]))
+        stage.ask(act([1, 2], session_ids=["left"]))
     assert actions(stage.ask(act(2, session_ids=["left"]))) == 3
 
 
@@ -290,7 +290,9 @@ def test_numbers_that_are_none_are_refused_where_that_is_wanted() -> None:
     floats = replica_pb2.LoadedVersion()
     floats.CopyFrom(NO_MEMORY)
     floats.spec.observation_tensors[0].dtype = common_pb2.DATA_TYPE_FLOAT32
-    message = policy_pb2.ActRequest(policy="totals", observation={"observation": tensors.encode(np.float32([np.nan]))})
+    message = policy_pb2.ActRequest(
+        policy="totals", observation={"observation": tensors.encode(np.array([np.nan], np.float32))}
+    )
     Stage(floats).submit(message)
     with pytest.raises(InvalidArgumentError, match="expected finite numbers"):
         Stage(floats, reject_nonfinite=True).submit(message)

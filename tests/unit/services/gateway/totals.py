@@ -94,7 +94,7 @@ def compute(batch: replica_pb2.Batch) -> replica_pb2.BatchAnswer:
     inputs = {name: tensors.decode(tensor) for name, tensor in batch.inputs.items()}
     outputs = {"action": inputs["observation"]}
     if TOTAL in inputs:
-        total = inputs[TOTAL] + inputs["observation"]
+        total = inputs[TOTAL].astype(np.int64) + inputs["observation"].astype(np.int64)
         steps = np.repeat(total[:, np.newaxis], 3, axis=1).astype(np.int32)
         assert (inputs[STEPS] == inputs[TOTAL][:, np.newaxis]).all(), "the two states belong to one episode"
         outputs = {"action": total, TOTAL: total, STEPS: steps}

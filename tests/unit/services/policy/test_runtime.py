@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy import stats
 
@@ -14,6 +15,12 @@ from steersman.v1 import common_pb2
 from tests.bundles import TOTAL, linear_spec, write_gaussian_bundle, write_linear_bundle, write_recurrent_bundle
 
 OBSERVATIONS = np.random.default_rng(1).normal(size=(24, 3)).astype(np.float32)
+
+
+def floats(array: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """Tells the type checker that a tensor holds floats, having made sure of it."""
+    assert array.dtype == np.float32
+    return array.astype(np.float32)
 
 
 def test_actions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
@@ -72,9 +79,8 @@ def test_extras_come_only_when_they_are_asked_for(tmp_path: Path) -> None:
         assert set(outputs) == {"action", name}
         assert outputs[name].shape == shape
         assert outputs[name].dtype == np.float32
-    np.testing.assert_allclose(
-        runtime.compute(inputs, Choice(extras=["value"]))["value"], OBSERVATIONS.sum(axis=1), atol=1e-6
-    )
+    value = runtime.compute(inputs, Choice(extras=["value"]))["value"]
+    np.testing.assert_allclose(floats(value), OBSERVATIONS.sum(axis=1), atol=1e-6)
 
 
 def test_the_spec_lists_the_extras_that_the_model_gives(tmp_path: Path) -> None:
@@ -96,9 +102,9 @@ def test_the_log_probability_is_that_of_the_action(tmp_path: Path, sampled: bool
     outputs = runtime.compute(
         {"observation": OBSERVATIONS}, Choice(draws, ["log_probability", "action_distribution_inputs"])
     )
-    means, log_deviations = np.split(outputs["action_distribution_inputs"], 2, axis=1)
-    density = stats.norm(means, np.exp(log_deviations)).logpdf(outputs["action"]).sum(axis=1)
-    np.testing.assert_allclose(outputs["log_probability"], density, rtol=1e-5, atol=1e-4)
+    means, log_deviations = np.split(floats(outputs["action_distribution_inputs"]), 2, axis=1)
+    density = stats.norm(means, np.exp(log_deviations)).logpdf(floats(outputs["action"])).sum(axis=1)
+    np.testing.assert_allclose(floats(outputs["log_probability"]), density, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("transform", ["none", "clip", "unsquash"])
@@ -108,7 +114,7 @@ def test_draws_are_taken_to_the_action_space_as_greedy_actions_are_in_the_graph(
     greedy = runtime.compute({"observation": OBSERVATIONS}, Choice(extras=["action_distribution_inputs"]))
     means, _ = np.split(greedy["action_distribution_inputs"], 2, axis=1)
     taken = DiagonalGaussian(bundle.spec.action_space.box, transform).action(means)
-    np.testing.assert_allclose(greedy["action"], taken, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(floats(greedy["action"]), taken, rtol=1e-6, atol=1e-6)
     drawn = runtime.compute({"observation": OBSERVATIONS}, Choice([Draw(24, 3, 0)]))["action"]
     inside = ((drawn >= [-2.0, 0.0]) & (drawn <= [2.0, 0.5])).all()
     assert inside == (transform != "none")
