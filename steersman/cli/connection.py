@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import grpc
 
-from steersman.errors import UnavailableError, from_rpc_error
+from steersman.errors import InvalidArgumentError, SteersmanError, UnavailableError, from_rpc_error
+
+if TYPE_CHECKING:
+    from steersman.settings import Settings
 
 CALL_SECONDS = 60.0
 """How long a call may take that is no stream. A first deployment starts Ray Serve, which takes a while."""
+
+# What gRPC itself says where no server answers: its status is the same as that of a server that says so.
+_NOT_REACHED = (
+    "failed to connect",
+    "connections to all backends failing",  # the client SDK's channels, which know several addresses
+    "errors resolving",
+    "dns resolution failed",
+)
+_LOST = ("stream removed", "socket closed", "connection reset", "cancelling all calls", "goaway")
+
+
+def configured() -> Settings:
+    """Gives the settings.
+
+    Raises:
+        InvalidArgumentError: If a setting is wrong.
+    """
+    # Pydantic takes longer to load than all else together, and `--help` has no need of it.
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from steersman.settings import settings
+
+    try:
+        return settings()
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, entry['loc']))}: {entry['msg']}" for entry in error.errors())
+        raise InvalidArgumentError(f"a setting is wrong: {problems}") from None
+    except SettingsError as error:
+        raise InvalidArgumentError(f"a setting is wrong: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidArgumentError(f"the settings file is not TOML: {error}") from None
 
 
 @contextmanager
@@ -33,18 +70,38 @@ def connect(service: str, address: str) -> Iterator[grpc.Channel]:
 
 @contextmanager
 def explained(service: str, address: str) -> Iterator[None]:
-    """Tells a service that is not there from one that says it cannot.
+    """Tells a service that is not there, or has gone, from one that says it cannot.
 
     Args:
         service: Its name, for messages.
         address: Where it listens.
 
     Raises:
-        UnavailableError: If nobody listens there.
+        UnavailableError: If nobody listens there, or the connection is lost.
     """
     try:
         yield
     except UnavailableError as error:
-        if "failed to connect" not in str(error).lower():
-            raise
-        raise UnavailableError(f"cannot reach the {service} at {address}; start everything with: make up") from None
+        words = str(error).lower()
+        if words.startswith(_NOT_REACHED):
+            raise UnavailableError(f"cannot reach the {service} at {address}; start everything with: make up") from None
+        if words.startswith(_LOST):
+            raise UnavailableError(
+                f"lost the connection to the {service} at {address}; see what is up with: steersman status"
+            ) from None
+        raise
+
+
+@contextmanager
+def numbers_that_fit() -> Iterator[None]:
+    """Makes an error that says so out of a number that is too large for its field of a request made in the block.
+
+    Raises:
+        InvalidArgumentError: If a number does not fit.
+    """
+    try:
+        yield
+    except SteersmanError:
+        raise
+    except ValueError as error:
+        raise InvalidArgumentError(f"expected numbers that fit into the request, got a larger one: {error}") from None

@@ -9,20 +9,19 @@ from typing import Annotated
 import grpc
 import typer
 
-from steersman.cli.connection import CALL_SECONDS, connect
+from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
 from steersman.cli.output import (
     JsonOption,
-    console,
     enum_name,
+    note,
     plain,
     print_json,
     print_table,
     progress,
-    progress_console,
+    say,
 )
 from steersman.errors import FailedPreconditionError, UnavailableError
 from steersman.policy_names import parse_address
-from steersman.settings import settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 
 _POLL_SECONDS = 0.2
@@ -47,36 +46,42 @@ def deploy(
         steersman deploy cartpole:3 --replicas 2
     """
     name, version = parse_address(policy)
-    request = deployment_pb2.DeployRequest(policy=name, version=version, replicas=replicas)
+    with numbers_that_fit():
+        request = deployment_pb2.DeployRequest(policy=name, version=version, replicas=replicas)
     if bundle is not None:
         request.bundle_uri = str(bundle.absolute())
-    with connect("gateway", settings().gateway_address) as channel:
+    with connect("gateway", configured().gateway_address) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         with progress() as view:
             view.add_task(f"deploying {policy}", total=None)
             deployment = stub.Deploy(request, timeout=CALL_SECONDS).deployment
         if wait:
-            deployment = wait_until_ready(stub, deployment, timeout)
+            try:
+                deployment = wait_until_ready(stub, deployment, timeout)
+            except KeyboardInterrupt:
+                note(f"{policy} is still being deployed. See how far it is with: steersman policies")
+                raise
     if as_json:
         print_json(plain(deployment))
     else:
-        console.print(f"{deployment.policy}:{deployment.version} is {_state(deployment)} {deployment.message}".rstrip())
+        reason = f": {deployment.message}" if deployment.message else ""
+        say(f"{deployment.policy}:{deployment.version} is {_state(deployment)}{reason}")
 
 
 def undeploy(policy: Annotated[str, typer.Argument(help="The policy.")], as_json: JsonOption = False) -> None:
     """Stops serving a policy. What its replicas have in hand is still answered."""
-    with connect("gateway", settings().gateway_address) as channel:
+    with connect("gateway", configured().gateway_address) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         stub.Undeploy(deployment_pb2.UndeployRequest(policy=policy), timeout=CALL_SECONDS)
     if as_json:
         print_json({"policy": policy})
     else:
-        console.print(f"{policy} is being undeployed.")
+        say(f"{policy} is being undeployed.")
 
 
 def policies(as_json: JsonOption = False) -> None:
     """Lists what is deployed, and what of it can answer."""
-    with connect("gateway", settings().gateway_address) as channel:
+    with connect("gateway", configured().gateway_address) as channel:
         served = (
             policy_pb2_grpc.PolicyServiceStub(channel)
             .ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=CALL_SECONDS)
@@ -116,7 +121,7 @@ def _list_deployments(stub: deployment_pb2_grpc.DeploymentServiceStub) -> list[d
         return list(stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments)
     except grpc.RpcError as error:
         if isinstance(error, grpc.Call) and error.code() in _NO_RAY:
-            progress_console.print(f"Note: {error.details()}", highlight=False)
+            note(f"Note: {error.details()}")
             return []
         raise
 
@@ -136,15 +141,17 @@ def wait_until_ready(
         UnavailableError: If it takes too long.
     """
     deadline = time.monotonic() + timeout
+    wanted = deployment.version
     name = f"{deployment.policy}:{deployment.version}"
     with progress() as view:
         task = view.add_task(name, total=None)
-        while deployment.state != deployment_pb2.DEPLOYMENT_STATE_READY:
+        while deployment.state != deployment_pb2.DEPLOYMENT_STATE_READY or deployment.version != wanted:
             if deployment.state == deployment_pb2.DEPLOYMENT_STATE_FAILED:
                 raise FailedPreconditionError(f"{name} cannot be deployed: {deployment.message}")
+            waits = deployment.message or f"waits for version {wanted}, but version {deployment.version} is deployed"
             if time.monotonic() > deadline:
-                raise UnavailableError(f"{name} is not ready after {timeout:g} s: {deployment.message}")
-            view.update(task, description=f"{name} {deployment.message}")
+                raise UnavailableError(f"{name} is not ready after {timeout:g} s: it {waits}")
+            view.update(task, description=f"{name} {waits}")
             time.sleep(_POLL_SECONDS)
             listed = stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments
             deployment = next((entry for entry in listed if entry.policy == deployment.policy), deployment)

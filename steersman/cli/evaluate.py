@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 from google.protobuf import json_format
 
-from steersman.cli.connection import connect
+from steersman.cli.connection import configured, connect, numbers_that_fit
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
 from steersman.cli.train import parse_settings
 from steersman.errors import InternalError
-from steersman.settings import settings
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 
 
@@ -27,16 +26,19 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Episode i is reset with seed + i.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Plays episodes against a served policy and reports on them.
+    """Plays episodes against a served policy and reports on them. Ctrl-C stops the evaluation.
 
-    Example:
+    Examples:
         steersman evaluate cartpole --episodes 100
+
+        steersman evaluate cartpole:3 --environment-set max_episode_steps=1000 --json
     """
-    request = evaluator_pb2.EvaluateRequest(
-        policy=policy, environment_id=environment, episodes=episodes, num_environments=num_environments, seed=seed
-    )
+    with numbers_that_fit():
+        request = evaluator_pb2.EvaluateRequest(
+            policy=policy, environment_id=environment, episodes=episodes, num_environments=num_environments, seed=seed
+        )
     json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)
-    with connect("evaluator", settings().evaluator_address) as channel:
+    with connect("evaluator", configured().evaluator_address) as channel:
         report = watch_evaluation(evaluator_pb2_grpc.EvaluatorServiceStub(channel), request)
     if as_json:
         print_json(plain(report))

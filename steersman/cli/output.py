@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from google.protobuf.message import Message
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 console = Console()
 """For results, on standard output."""
@@ -22,14 +24,42 @@ progress_console = Console(stderr=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+# Messages are printed as they are: with Rich's markup, whatever they have in brackets would vanish or be an error.
+
+
+def say(text: str) -> None:
+    """Prints a line, however long, to standard output."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Prints a line, however long, to standard error, so that it is in nobody's way."""
+    progress_console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_error(message: str) -> None:
     """Prints an error to standard error."""
-    progress_console.print(f"[bold red]Error:[/bold red] {message}", highlight=False, soft_wrap=True)
+    progress_console.print(Text.assemble(("Error:", "bold red"), " ", message), soft_wrap=True)
 
 
 def print_json(value: object) -> None:
-    """Prints JSON, and nothing else, to standard output."""
-    typer.echo(json.dumps(value, indent=2))
+    """Prints JSON to standard output.
+
+    Args:
+        value: Of dictionaries, lists and scalars. JSON knows no infinity; it is written as protobuf writes it: as text,
+            "Infinity", "-Infinity" or "NaN".
+    """
+    typer.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
@@ -42,13 +72,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         empty: What to say instead if there are no rows.
     """
     if not rows:
-        console.print(empty)
+        say(empty)
         return
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(str(cell)) for cell in row))
     console.print(table)
 
 
@@ -56,11 +86,13 @@ def progress() -> Progress:
     """Makes a progress view; a task without a total shows that time passes."""
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
         console=progress_console,
         transient=True,
+        # Elsewhere it would leave nothing but empty lines.
+        disable=not progress_console.is_terminal,
     )
 
 

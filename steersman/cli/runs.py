@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import grpc
 import typer
 
-from steersman.cli.connection import CALL_SECONDS, connect
-from steersman.cli.output import JsonOption, console, enum_name, plain, print_json, print_table, progress
+from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
+from steersman.cli.output import JsonOption, enum_name, note, plain, print_json, print_table, progress
 from steersman.errors import InternalError
-from steersman.settings import settings
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
-app = typer.Typer(help="List training runs; show, watch or stop one.", invoke_without_command=True)
+app = typer.Typer(invoke_without_command=True)
 
 _RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
@@ -24,13 +24,20 @@ def list_runs(
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Lists training runs, newest first; or shows, watches or stops one."""
+    """Lists training runs, newest first; or shows, watches or stops one.
+
+    Examples:
+        steersman runs --policy cartpole
+
+        steersman runs watch RUN
+    """
     if context.invoked_subcommand is not None:
         return
 
-    with connect("trainer", settings().trainer_address) as channel:
-        stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        runs = stub.ListRuns(trainer_pb2.ListRunsRequest(policy=policy, limit=limit), timeout=CALL_SECONDS).runs
+    with numbers_that_fit():
+        request = trainer_pb2.ListRunsRequest(policy=policy, limit=limit)
+    with connect("trainer", configured().trainer_address) as channel:
+        runs = trainer_pb2_grpc.TrainerServiceStub(channel).ListRuns(request, timeout=CALL_SECONDS).runs
     if as_json:
         print_json([plain(run) for run in runs])
         return
@@ -54,7 +61,7 @@ def list_runs(
 @app.command()
 def show(run_id: _RunArgument, as_json: JsonOption = False) -> None:
     """Shows one run."""
-    with connect("trainer", settings().trainer_address) as channel:
+    with connect("trainer", configured().trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         run = stub.GetRun(trainer_pb2.GetRunRequest(id=run_id), timeout=CALL_SECONDS).run
     print_run(run, as_json)
@@ -63,49 +70,59 @@ def show(run_id: _RunArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def watch(run_id: _RunArgument, as_json: JsonOption = False) -> None:
     """Follows a run until it ends. Ctrl-C stops following, not the run."""
-    with connect("trainer", settings().trainer_address) as channel:
-        run = watch_run(trainer_pb2_grpc.TrainerServiceStub(channel), run_id)
+    with connect("trainer", configured().trainer_address) as channel:
+        run = watch_run(trainer_pb2_grpc.TrainerServiceStub(channel), trainer_pb2.Run(id=run_id))
     print_run(run, as_json)
 
 
 @app.command()
 def stop(run_id: _RunArgument, as_json: JsonOption = False) -> None:
     """Stops a run."""
-    with connect("trainer", settings().trainer_address) as channel, progress() as view:
+    with connect("trainer", configured().trainer_address) as channel, progress() as view:
         view.add_task(f"stopping run {run_id}", total=None)
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         run = stub.StopRun(trainer_pb2.StopRunRequest(id=run_id), timeout=CALL_SECONDS).run
     print_run(run, as_json)
 
 
-def watch_run(stub: trainer_pb2_grpc.TrainerServiceStub, run_id: str) -> trainer_pb2.Run:
-    """Follows a run to its end with a live view.
+def watch_run(stub: trainer_pb2_grpc.TrainerServiceStub, run: trainer_pb2.Run) -> trainer_pb2.Run:
+    """Follows a run to its end with a live view. Ctrl-C ends that, and says how to follow or stop the run then.
 
     Args:
         stub: The trainer.
-        run_id: The run.
+        run: The run as far as it is known; its id at least.
 
     Returns:
         The run in its final state, or as last seen if the user stopped following it.
     """
-    run = trainer_pb2.Run()
-    stream = stub.WatchRun(trainer_pb2.WatchRunRequest(id=run_id))
-    with progress() as view:
-        task = view.add_task(f"run {run_id}", total=None)
-        try:
+    run_id = run.id
+    stream = None
+    try:
+        with progress() as view:
+            task = view.add_task(f"run {run_id}", total=None)
+            stream = stub.WatchRun(trainer_pb2.WatchRunRequest(id=run_id))
             for event in stream:
                 if event.HasField("run"):
                     run = event.run
                 else:
                     run.latest.CopyFrom(event.iteration)
                 view.update(task, description=_describe(run))
-        except KeyboardInterrupt:
+    except KeyboardInterrupt:
+        _note_that_it_goes_on(run_id)
+    except grpc.RpcError as error:
+        was_there = run.state != trainer_pb2.RUN_STATE_UNSPECIFIED
+        if was_there and isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.UNAVAILABLE:
+            _note_that_it_goes_on(run_id)
+        raise
+    finally:
+        if stream is not None:
             stream.cancel()
-            console.print(
-                f"Run {run_id} goes on. Follow it again with: steersman runs watch {run_id}\n"
-                f"Stop it with: steersman runs stop {run_id}"
-            )
     return run
+
+
+def _note_that_it_goes_on(run_id: str) -> None:
+    note(f"Run {run_id} goes on. Follow it again with: steersman runs watch {run_id}")
+    note(f"Stop it with: steersman runs stop {run_id}")
 
 
 def print_run(run: trainer_pb2.Run, as_json: bool) -> None:

@@ -17,9 +17,9 @@ from typing import Annotated
 import grpc
 import typer
 
-from steersman.cli.output import JsonOption, console, plain, print_json, progress
+from steersman.cli.connection import configured
+from steersman.cli.output import JsonOption, plain, print_json, progress, say
 from steersman.errors import FailedPreconditionError, InternalError
-from steersman.settings import settings
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
 _START_SECONDS = 30.0
@@ -70,7 +70,7 @@ def serve(
 def _wait_until_attached(processes: list[subprocess.Popen[bytes]], replicas: int) -> list[policy_pb2.Policy]:
     """Waits until every replica serves every bundle, and gives the policies."""
     deadline = time.monotonic() + _START_SECONDS
-    with progress() as view, grpc.insecure_channel(settings().gateway_address) as channel:
+    with progress() as view, grpc.insecure_channel(configured().gateway_address) as channel:
         view.add_task("starting the gateway and its replicas", total=None)
         stub = policy_pb2_grpc.PolicyServiceStub(channel)
         while time.monotonic() < deadline:
@@ -86,13 +86,13 @@ def _wait_until_attached(processes: list[subprocess.Popen[bytes]], replicas: int
 
 
 def _announce(policies: list[policy_pb2.Policy], as_json: bool) -> None:
-    address = settings().gateway_address
+    address = configured().gateway_address
     if as_json:
         print_json({"address": address, "policies": [plain(policy) for policy in policies]})
         return
     for policy in policies:
         versions = ", ".join(str(version.version) for version in policy.versions)
-        console.print(f"{policy.name} (version {versions}) is served at {address}; Ctrl-C stops", highlight=False)
+        say(f"{policy.name} (version {versions}) is served at {address}; Ctrl-C stops")
 
 
 def _check(processes: list[subprocess.Popen[bytes]]) -> None:

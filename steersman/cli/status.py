@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -11,21 +12,21 @@ import grpc
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from steersman.cli.connection import configured
 from steersman.cli.output import JsonOption, print_json, print_table
-from steersman.settings import settings
 
 _SECONDS = 2.0
 
 
 def status(as_json: JsonOption = False) -> None:
     """Shows which services answer. The exit code is 1 if one does not."""
-    configured = settings()
+    settings = configured()
     checks = [
-        ("gateway", configured.gateway_address, _grpc_state),
-        ("trainer", configured.trainer_address, _grpc_state),
-        ("evaluator", configured.evaluator_address, _grpc_state),
-        ("mlflow", configured.mlflow_url, _http_state),
-        ("ray", configured.ray_dashboard_url, _http_state),
+        ("gateway", settings.gateway_address, _grpc_state),
+        ("trainer", settings.trainer_address, _grpc_state),
+        ("evaluator", settings.evaluator_address, _grpc_state),
+        ("mlflow", settings.mlflow_url, _http_state),
+        ("ray", settings.ray_dashboard_url, _http_state),
     ]
     with ThreadPoolExecutor(len(checks)) as pool:
         states = list(pool.map(lambda check: check[2](check[1]), checks))
@@ -55,12 +56,14 @@ def _grpc_state(address: str) -> str:
 
 
 def _http_state(url: str) -> str:
-    """Tells whether a server answers at all."""
+    """Tells whether a server answers."""
     try:
-        urllib.request.urlopen(url, timeout=_SECONDS)  # noqa: S310 - the address is the user's own setting
-    except urllib.error.HTTPError:
-        # It answers, if only to say that it wants a token.
-        return "serving"
+        urllib.request.urlopen(url, timeout=_SECONDS).close()  # noqa: S310 - the address is the user's own setting
+    except urllib.error.HTTPError as error:
+        # Others than the server's own errors are answers, if only that it wants a token.
+        return f"failing with status {error.code}" if error.code >= http.client.INTERNAL_SERVER_ERROR else "serving"
+    except (http.client.HTTPException, ValueError):
+        return "not a web server"
     except OSError:
         return "not reachable"
     return "serving"

@@ -8,12 +8,11 @@ from typing import Annotated, Any
 import typer
 from google.protobuf import json_format
 
-from steersman.cli.connection import CALL_SECONDS, connect
-from steersman.cli.output import JsonOption, console, plain, print_json
+from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
+from steersman.cli.output import JsonOption, note, plain, print_json, progress, say
 from steersman.cli.runs import print_run, watch_run
 from steersman.errors import InvalidArgumentError
 from steersman.policy_names import policy_name
-from steersman.settings import settings
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
 
@@ -57,37 +56,48 @@ def train(
 
         steersman train Pendulum-v1 --policy swing --stop-steps 200000 --set lr=0.0003 --num-env-runners 2
     """
-    spec = trainer_pb2.RunSpec(
-        policy=policy or policy_name(environment),
-        environment=trainer_pb2.Environment(id=environment),
-        algorithm=algorithm,
-        num_env_runners=num_env_runners,
-        num_envs_per_env_runner=num_envs_per_env_runner,
-        num_learners=num_learners,
-        use_gpu=use_gpu,
-        seed=seed,
-        stop=trainer_pb2.StopCriteria(
-            iterations=stop_iterations, episode_return=stop_return, steps=stop_steps, seconds=stop_seconds
-        ),
-    )
+    with numbers_that_fit():
+        spec = trainer_pb2.RunSpec(
+            policy=policy or policy_name(environment),
+            environment=trainer_pb2.Environment(id=environment),
+            algorithm=algorithm,
+            num_env_runners=num_env_runners,
+            num_envs_per_env_runner=num_envs_per_env_runner,
+            num_learners=num_learners,
+            use_gpu=use_gpu,
+            seed=seed,
+            stop=trainer_pb2.StopCriteria(
+                iterations=stop_iterations, episode_return=stop_return, steps=stop_steps, seconds=stop_seconds
+            ),
+        )
     json_format.ParseDict(parse_settings(setting or []), spec.settings)
     json_format.ParseDict(parse_settings(environment_setting or []), spec.environment.kwargs)
-    with connect("trainer", settings().trainer_address) as channel:
+    with connect("trainer", configured().trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        run = stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=CALL_SECONDS).run
+        run = _submit(stub, spec)
         if not detach:
-            run = watch_run(stub, run.id)
+            run = watch_run(stub, run)
     if detach:
         _print_submitted(run, as_json)
     else:
         print_run(run, as_json)
 
 
+def _submit(stub: trainer_pb2_grpc.TrainerServiceStub, spec: trainer_pb2.RunSpec) -> trainer_pb2.Run:
+    try:
+        with progress() as view:
+            view.add_task("submitting the run", total=None)
+            return stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=CALL_SECONDS).run
+    except KeyboardInterrupt:
+        note("The run may have been submitted all the same. See with: steersman runs")
+        raise
+
+
 def _print_submitted(run: trainer_pb2.Run, as_json: bool) -> None:
     if as_json:
         print_json(plain(run))
     else:
-        console.print(f"Run {run.id} is submitted. Follow it with: steersman runs watch {run.id}")
+        say(f"Run {run.id} is submitted. Follow it with: steersman runs watch {run.id}")
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

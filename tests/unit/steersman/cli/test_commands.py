@@ -4,10 +4,8 @@ import sys
 
 import pytest
 
-from steersman.cli.output import plain
 from steersman.cli.train import parse_settings
 from steersman.errors import InvalidArgumentError
-from steersman.v1 import deployment_pb2, trainer_pb2
 from tests.command_line import CommandLine
 from tests.ports import free_address
 
@@ -66,8 +64,7 @@ def test_status_tells_what_is_not_reachable(steersman: CommandLine) -> None:
     ("arguments", "words"),
     [
         (["deploy", "cartpole:x"], "expected an address like cartpole or cartpole:7, got 'cartpole:x'"),
-        (["act", "cartpole", "[0, "], "expected a JSON array of numbers"),
-        (["act", "cartpole", '["a"]'], "expected a JSON array of numbers"),
+        (["act", "cartpole", "[0, "], "expected a JSON array of numbers, got '[0, '"),
         (["train", "CartPole-v1", "--set", "lr"], "expected NAME=VALUE, such as lr=0.0003, got 'lr'"),
     ],
     ids=" ".join,
@@ -78,15 +75,9 @@ def test_bad_arguments_are_explained(steersman: CommandLine, arguments: list[str
     assert words in result.errors
 
 
-def test_a_wrong_setting_is_named(steersman: CommandLine) -> None:
-    steersman.configure(max_batch_size="many")
-    result = steersman("policies")
-    assert result.exit_code == 1
-    assert "max_batch_size" in result.errors
-
-
 def test_the_command_line_loads_nothing_heavy() -> None:
-    script = "import sys, steersman.cli; print({'ray', 'torch', 'mlflow', 'gymnasium', 'services'} & set(sys.modules))"
+    heavy = {"ray", "torch", "mlflow", "gymnasium", "services", "pydantic"}
+    script = f"import sys, steersman.cli; print({heavy} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
     assert printed.strip() == "set()"
 
@@ -96,16 +87,3 @@ def test_settings_are_json_where_they_can_be() -> None:
     assert parsed == {"lr": 0.0003, "hiddens": [32, 32], "activation": "relu", "flag": True, "text": "a=b"}
     with pytest.raises(InvalidArgumentError):
         parse_settings(["=1"])
-
-
-def test_messages_become_plain_values() -> None:
-    deployment = deployment_pb2.Deployment(
-        policy="cartpole", version=2**40, state=deployment_pb2.DEPLOYMENT_STATE_READY
-    )
-    assert plain(deployment)["version"] == 2**40
-    assert plain(deployment)["state"] == "ready"
-    run = trainer_pb2.Run(latest=trainer_pb2.Iteration(iteration=3))
-    run.spec.settings.update({"lr": 0.5})
-    assert plain(run)["latest"]["iteration"] == 3
-    assert "training_return" not in plain(run)["latest"]
-    assert plain(run)["spec"]["settings"] == {"lr": 0.5}
