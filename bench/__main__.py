@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -26,6 +29,8 @@ def main(
 
     Writes var/bench.json and var/bench.html. Runs for about ten minutes; leave the machine alone meanwhile.
     """
+    # Whoever ends the benchmark ends what it has started, too.
+    signal.signal(signal.SIGTERM, _interrupt)
     console = Console(width=max(130, Console().width))
     if section != serve_section.SECTION:
         raise typer.BadParameter(f"expected section serve, got {section!r}")
@@ -39,6 +44,10 @@ def main(
     console.print(f"Written to {var_dir / 'bench.json'} and {var_dir / 'bench.html'}.")
     if strict and any(holds(rows, target) is False for target in serve_section.TARGETS):
         raise typer.Exit(1)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(1)
 
 
 if __name__ == "__main__":
