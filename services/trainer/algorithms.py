@@ -18,8 +18,9 @@ from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
+from services.common.structs import plain_values
 from services.trainer.action_start import AddActionStart, needs_action_start
-from services.trainer.environments import plain_values, spaces_of
+from services.trainer.environments import spaces_of
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
 

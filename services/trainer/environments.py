@@ -6,23 +6,8 @@ import difflib
 from typing import Any
 
 import gymnasium
-from google.protobuf import json_format, struct_pb2
 
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
-
-
-def plain_values(struct: struct_pb2.Struct) -> dict[str, Any]:
-    """Gives a `Struct` as Python values, with whole numbers as integers, which JSON does not tell from floats."""
-    plain: dict[str, Any] = _whole(json_format.MessageToDict(struct))
-    return plain
-
-
-def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_whole(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def spaces_of(environment_id: str, kwargs: dict[str, Any]) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:

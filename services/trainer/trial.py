@@ -19,8 +19,8 @@ from google.protobuf import json_format
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
 from services.common.bundle import Bundle
+from services.common.structs import plain_values
 from services.trainer import greedy
-from services.trainer.environments import plain_values
 from services.trainer.export import export_bundle, load_checkpoint
 from steersman.v1 import trainer_pb2
 

@@ -7,7 +7,8 @@ import math
 import re
 import secrets
 
-from services.trainer.environments import plain_values, spaces_of
+from services.common.structs import plain_values
+from services.trainer.environments import spaces_of
 from services.trainer.exportable import check_spaces
 from services.trainer.tracking import LONGEST_SPEC, spec_json
 from steersman.errors import InvalidArgumentError

@@ -2,20 +2,9 @@ from __future__ import annotations
 
 import gymnasium
 import pytest
-from google.protobuf import struct_pb2
 
-from services.trainer.environments import plain_values, spaces_of
+from services.trainer.environments import spaces_of
 from steersman.errors import InvalidArgumentError
-
-
-def test_whole_numbers_become_integers_at_any_depth() -> None:
-    struct = struct_pb2.Struct()
-    struct.update({"a": 6, "b": [1, 2.5, {"c": 3}], "d": True, "e": "x", "f": None})
-    plain = plain_values(struct)
-    assert plain == {"a": 6, "b": [1, 2.5, {"c": 3}], "d": True, "e": "x", "f": None}
-    assert isinstance(plain["a"], int)
-    assert isinstance(plain["b"][2]["c"], int)
-    assert plain["d"] is True
 
 
 def test_spaces() -> None:
