@@ -2,12 +2,16 @@
 
 A request's way through the modules, in order:
 
-1. `policy_service` receives it and finds its policy in the `catalogue`;
-2. `observations` checks it against what the policy takes;
-3. `requests` is what it is while it waits: a request, cut into segments where it is larger than a batch;
-4. `dispatcher` queues it, forms batches and gives them to free replicas;
+1. `policy_service` receives it, as a call of its own or, in `act_stream`, as one message of many;
+2. `intake` makes a request of it: it finds the policy in the `catalogue`, checks the `observations` and the `options`,
+   and for a policy with memory finds the state in `memory` (`carried_state` by the client, or kept in `sessions`);
+3. `admission` sees whether there is room, and the `request_queue` holds it;
+4. `dispatcher` forms batches and gives them to free replicas; `requests` and `batch` are what it deals in;
 5. `attachment` is one replica: what it can do, and the batches that it holds;
-6. `replica_service` carries batches to replicas and results back.
+6. `replica_service` carries batches to replicas and results back;
+7. `responses` writes the answer.
 
-All of it runs in one event loop: no module but the services awaits anything, and nothing needs a lock.
+All of it runs in one event loop: no module but the services and the stream awaits anything, and nothing needs a lock.
+Beside it, `deployments` tells Ray Serve which policies to run; `gateway` puts one process together, and `workers` runs
+several.
 """
