@@ -69,7 +69,11 @@ def deploy(
 
 
 def undeploy(policy: Annotated[str, typer.Argument(help="The policy.")], as_json: JsonOption = False) -> None:
-    """Stops serving a policy. What its replicas have in hand is still answered."""
+    """Stops serving a policy. What its replicas have in hand is still answered.
+
+    Example:
+        steersman undeploy cartpole
+    """
     with connect("gateway", configured().gateway_address) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         stub.Undeploy(deployment_pb2.UndeployRequest(policy=policy), timeout=CALL_SECONDS)
@@ -80,7 +84,11 @@ def undeploy(policy: Annotated[str, typer.Argument(help="The policy.")], as_json
 
 
 def policies(as_json: JsonOption = False) -> None:
-    """Lists what is deployed, and what of it can answer."""
+    """Lists what is deployed, and what of it can answer.
+
+    Example:
+        steersman policies --json
+    """
     with connect("gateway", configured().gateway_address) as channel:
         served = (
             policy_pb2_grpc.PolicyServiceStub(channel)

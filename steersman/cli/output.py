@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -63,23 +66,26 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Prints a table.
+    """Prints a table: as wide as the terminal at most; elsewhere as wide as it has to be, so that a row is a line.
 
     Args:
         title: Above it.
         columns: The head.
-        rows: The cells.
+        rows: The cells. The first names the row, and is never cut or wrapped: it is what other commands are given.
         empty: What to say instead if there are no rows.
     """
     if not rows:
         say(empty)
         return
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    console.print(table)
+    if not console.is_terminal:
+        unlimited = console.options.update(max_width=sys.maxsize)
+        table.width = Measurement.get(console, unlimited, table).maximum
+    console.print(table, crop=False)
 
 
 def progress() -> Progress:

@@ -44,23 +44,25 @@ def list_runs(
     rows = [
         (
             run.id,
-            run.spec.policy,
+            _policy_address(run),
             run.spec.environment.id,
-            run.spec.algorithm,
             state_name(run),
-            run.latest.iteration,
             describe_return(run.latest),
-            run.version or "",
         )
         for run in runs
     ]
-    columns = ("run", "policy", "environment", "algorithm", "state", "iterations", "return", "version")
+    # Few enough to be read in 80 columns; `runs show` has the rest.
+    columns = ("run", "policy", "environment", "state", "return")
     print_table("Runs", columns, rows, "No runs yet; start one with: steersman train CartPole-v1 --stop-return 450")
 
 
 @app.command()
 def show(run_id: _RunArgument, as_json: JsonOption = False) -> None:
-    """Shows one run."""
+    """Shows one run.
+
+    Example:
+        steersman runs show RUN --json
+    """
     with connect("trainer", configured().trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         run = stub.GetRun(trainer_pb2.GetRunRequest(id=run_id), timeout=CALL_SECONDS).run
@@ -69,7 +71,11 @@ def show(run_id: _RunArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def watch(run_id: _RunArgument, as_json: JsonOption = False) -> None:
-    """Follows a run until it ends. Ctrl-C stops following, not the run."""
+    """Follows a run until it ends. Ctrl-C stops following, not the run.
+
+    Example:
+        steersman runs watch RUN
+    """
     with connect("trainer", configured().trainer_address) as channel:
         run = watch_run(trainer_pb2_grpc.TrainerServiceStub(channel), trainer_pb2.Run(id=run_id))
     print_run(run, as_json)
@@ -77,7 +83,11 @@ def watch(run_id: _RunArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def stop(run_id: _RunArgument, as_json: JsonOption = False) -> None:
-    """Stops a run."""
+    """Stops a run, and waits until it has ended.
+
+    Example:
+        steersman runs stop RUN
+    """
     with connect("trainer", configured().trainer_address) as channel, progress() as view:
         view.add_task(f"stopping run {run_id}", total=None)
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
@@ -137,7 +147,7 @@ def print_run(run: trainer_pb2.Run, as_json: bool) -> None:
         latest = run.latest
         rows: list[tuple[str, object]] = [
             ("run", run.id),
-            ("policy", f"{run.spec.policy}:{run.version}" if run.version else run.spec.policy),
+            ("policy", _policy_address(run)),
             ("environment", run.spec.environment.id),
             ("algorithm", run.spec.algorithm),
             ("state", state_name(run)),
@@ -149,6 +159,11 @@ def print_run(run: trainer_pb2.Run, as_json: bool) -> None:
         print_table("Run", ("", ""), rows, "")
     if run.state == trainer_pb2.RUN_STATE_FAILED:
         raise InternalError(f"run {run.id} failed: {run.error}")
+
+
+def _policy_address(run: trainer_pb2.Run) -> str:
+    """Writes the policy, with the version that the run made of it, if it has."""
+    return f"{run.spec.policy}:{run.version}" if run.version else run.spec.policy
 
 
 def state_name(run: trainer_pb2.Run) -> str:

@@ -19,7 +19,11 @@ _SECONDS = 2.0
 
 
 def status(as_json: JsonOption = False) -> None:
-    """Shows which services answer. The exit code is 1 if one does not."""
+    """Shows which services answer. The exit code is 1 if one does not.
+
+    Example:
+        steersman status --json
+    """
     settings = configured()
     checks = [
         ("gateway", settings.gateway_address, _grpc_state),

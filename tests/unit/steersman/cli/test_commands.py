@@ -9,6 +9,7 @@ from steersman.errors import InvalidArgumentError
 from tests.command_line import CommandLine
 from tests.ports import free_address
 
+RUN_COMMANDS = ["show", "watch", "stop"]
 COMMANDS = ["train", "runs", "deploy", "undeploy", "policies", "act", "evaluate", "serve", "status"]
 
 
@@ -18,7 +19,16 @@ def test_every_command_explains_itself(steersman: CommandLine, command: str) -> 
     assert result.exit_code == 0
     assert "Usage" in result.output
     assert "--json" in result.output
+    assert "Example" in result.output
     assert command in steersman("--help").output
+
+
+@pytest.mark.parametrize("command", RUN_COMMANDS)
+def test_every_command_about_a_run_explains_itself(steersman: CommandLine, command: str) -> None:
+    result = steersman("runs", command, "--help")
+    assert result.exit_code == 0
+    assert f"steersman runs {command} RUN" in result.output
+    assert command in steersman("runs", "--help").output
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from steersman.cli import output
 from steersman.v1 import deployment_pb2, trainer_pb2
@@ -39,6 +40,30 @@ def test_what_is_in_brackets_is_printed_as_it_is(
     assert captured.out.count(BRACKETS) == 3
     assert captured.err.count(BRACKETS) >= 3
     assert f"Error: {BRACKETS}\n" in captured.err
+
+
+RUN_ID = "0123456789abcdef" * 2
+
+
+def print_wide_table(width: int, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(force_terminal=terminal, color_system=None, width=width)
+    monkeypatch.setattr(output, "console", console)
+    output.print_table("Runs", ("run", "return"), [(RUN_ID, "432.1 in training, 460.0 evaluated, " * 3)], "")
+
+
+def test_what_names_a_row_is_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    print_wide_table(50, True, monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(RUN_ID in line for line in lines)
+    assert max(map(len, lines)) <= 50
+
+
+def test_a_row_is_a_line_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    print_wide_table(50, False, monkeypatch)
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if RUN_ID in line]
+    assert row.count("460.0 evaluated") == 3
 
 
 @given(st.text(st.characters(blacklist_categories=["Cc", "Cs"]), max_size=30))
