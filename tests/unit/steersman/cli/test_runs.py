@@ -162,7 +162,10 @@ def test_a_run_that_is_not_known_does_not_go_on(steersman: CommandLine, trainer:
 def test_ctrl_c_leaves_the_run_going_and_says_how_to_follow_or_stop_it(trainer: Trainer) -> None:
     """A process of its own, since it is the process that is interrupted."""
     trainer.story, trainer.endless = [QUEUED, RUNNING, ITERATION], True
-    command = [sys.executable, "-c", "from steersman.cli import main; main()", "train", "CartPole-v1", "--json"]
+    # As from a terminal: a shell that runs the tests in the background would have its children ignore Ctrl-C.
+    script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script += "from steersman.cli import main; main()"
+    command = [sys.executable, "-c", script, "train", "CartPole-v1", "--json"]
     environment = os.environ | {"STEERSMAN_TRAINER_ADDRESS": settings().trainer_address, "COLUMNS": "200"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
