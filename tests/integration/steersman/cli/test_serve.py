@@ -58,7 +58,12 @@ def test_bundles_are_served_without_ray(tmp_path: Path, stop: signal.Signals) ->
     finally:
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(stop)
-        _, errors = process.communicate(timeout=30)
+        try:
+            _, errors = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            for leftover in (*children, psutil.Process(process.pid)):
+                leftover.kill()
+            raise
     assert process.returncode == 0, errors
     assert not any(child.is_running() for child in children)
 
