@@ -10,14 +10,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import serve_section
-from bench.report import holds, html_report, print_report
-from bench.results import write_results
+from bench.page import html_page
+from bench.plan import Plan
+from bench.report import print_report
+from bench.results import machine, write_results
+from bench.sections import SECTIONS
+from bench.targets import holds
 from steersman.settings import settings
 
 
 def main(
-    section: Annotated[str, typer.Option(help="Section to run: serve.")] = serve_section.SECTION,
+    section: Annotated[str, typer.Option(help=f"Section to run: {', '.join(SECTIONS)}.")] = "serve",
     turns: Annotated[int, typer.Option(min=1, help="How often each system has its turn.")] = 3,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long each load is measured in a turn.")] = 3.0,
     system: Annotated[list[str] | None, typer.Option(help="Only this system; may be repeated.")] = None,
@@ -32,17 +35,18 @@ def main(
     # Whoever ends the benchmark ends what it has started, too.
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(width=max(130, Console().width))
-    if section != serve_section.SECTION:
-        raise typer.BadParameter(f"expected section serve, got {section!r}")
-    plan = serve_section.Plan(turns, seconds, frozenset(system or ()), frozenset(load or ()), million)
+    if section not in SECTIONS:
+        raise typer.BadParameter(f"expected a section among {', '.join(SECTIONS)}, got {section!r}")
+    chosen = SECTIONS[section]
+    plan = Plan(turns, seconds, frozenset(system or ()), frozenset(load or ()), million)
     with console.status("") as status:
-        rows = serve_section.run(plan, status.update)
+        rows = chosen.run(plan, status.update)
     var_dir = settings().var_dir
     everything = write_results(var_dir / "bench.json", section, rows)
-    (var_dir / "bench.html").write_text(html_report(everything))
-    print_report(console, rows)
+    (var_dir / "bench.html").write_text(html_page(everything, list(SECTIONS.values()), machine()))
+    print_report(console, rows, chosen)
     console.print(f"Written to {var_dir / 'bench.json'} and {var_dir / 'bench.html'}.")
-    if strict and any(holds(rows, target) is False for target in serve_section.TARGETS):
+    if strict and any(holds(rows, target) is False for target in chosen.targets):
         raise typer.Exit(1)
 
 

@@ -24,6 +24,12 @@ from steersman.v1 import policy_pb2
 
 _ACT = "/steersman.v1.PolicyService/Act"
 _ACT_STREAM = "/steersman.v1.PolicyService/ActStream"
+_RESPONSE_TAG = policy_pb2.ActStreamResponse.RESPONSE_FIELD_NUMBER << 3 | 2
+"""Key of the field `response` on the wire: its number and "length-delimited"."""
+
+_LARGEST_SHORT_ID = 127
+_PAUSE_AFTER_ERROR_SECONDS = 0.01
+_TIMEOUT_SECONDS = 30.0
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -34,15 +40,17 @@ class Measurement:
     Attributes:
         requests: Requests answered in the time measured.
         seconds: That time.
-        latencies_ms: Median and 99th percentile, milliseconds.
-        cpu_seconds: What the generator itself cost.
+        latencies_ms: Median and 99th percentile, milliseconds; None if nothing was answered.
+        cpu_seconds: What the generator itself cost, the warm-up included.
+        answered: Requests answered in all, the warm-up included: what CPU time is divided by.
         errors: Requests that failed.
     """
 
     requests: int
     seconds: float
-    latencies_ms: tuple[float, float]
+    latencies_ms: tuple[float, float] | None
     cpu_seconds: float
+    answered: int
     errors: int
 
 
@@ -54,9 +62,11 @@ class _Clock:
         self.end = self.begin + seconds
         self.latencies: list[float] = []
         self.answers = 0
+        self.answered = 0
         self.errors = 0
 
     def count(self, asked: float, now: float) -> None:
+        self.answered += 1
         if self.begin <= now <= self.end:
             self.answers += 1
         # Slow answers to what was asked in time count as well, or latencies would look better than they are.
@@ -81,13 +91,17 @@ async def measure(target: str, load: Load, seconds: float, warm_up: float, rate:
     else:
         async with grpc.aio.insecure_channel(target, options=_OPTIONS) as channel:
             if load.kind == "stream":
-                await _stream(channel, load, clock)
+                in_flight = load.concurrency // load.streams
+                await asyncio.gather(*(_stream(channel, load, in_flight, clock) for _ in range(load.streams)))
             else:
                 await _unary(channel, load, clock, rate)
     spent = resource.getrusage(resource.RUSAGE_SELF)
     cpu_seconds = spent.ru_utime + spent.ru_stime - cpu.ru_utime - cpu.ru_stime
-    p50, p99 = np.percentile(clock.latencies, [50, 99]) * 1000 if clock.latencies else (float("nan"), float("nan"))
-    return Measurement(clock.answers, seconds, (float(p50), float(p99)), cpu_seconds, clock.errors)
+    latencies_ms = None
+    if clock.latencies:
+        p50, p99 = np.percentile(clock.latencies, [50, 99]) * 1000
+        latencies_ms = float(p50), float(p99)
+    return Measurement(clock.answers, seconds, latencies_ms, cpu_seconds, clock.answered, clock.errors)
 
 
 async def _unary(channel: grpc.aio.Channel, load: Load, clock: _Clock, rate: float) -> None:
@@ -97,7 +111,7 @@ async def _unary(channel: grpc.aio.Channel, load: Load, clock: _Clock, rate: flo
     metadata = (("application", load.policy),)
 
     async def ask() -> None:
-        await call(request, metadata=metadata, timeout=30)
+        await call(request, metadata=metadata, timeout=_TIMEOUT_SECONDS)
 
     if load.kind == "rate":
         await _at_rate(ask, load, clock, rate)
@@ -110,8 +124,10 @@ async def _closed_loop(ask: Callable[[], Awaitable[object]], load: Load, clock: 
         while (asked := time.perf_counter()) < clock.end:
             try:
                 await ask()
-            except (grpc.RpcError, aiohttp.ClientError):
+            except (grpc.RpcError, aiohttp.ClientError, TimeoutError):
                 clock.errors += 1
+                # A server that refuses at once would be asked as fast as the generator can.
+                await asyncio.sleep(_PAUSE_AFTER_ERROR_SECONDS)
                 continue
             clock.count(asked, time.perf_counter())
 
@@ -140,16 +156,19 @@ async def _at_rate(ask: Callable[[], Awaitable[object]], load: Load, clock: _Clo
     await asyncio.gather(*tasks)
 
 
-async def _stream(channel: grpc.aio.Channel, load: Load, clock: _Clock) -> None:
+async def _stream(channel: grpc.aio.Channel, load: Load, in_flight: int, clock: _Clock) -> None:
     call: Any = channel.stream_stream(_ACT_STREAM)(metadata=(("application", load.policy),))
     request = load.request()
-    free = asyncio.Queue[int]()
-    for number in range(1, load.concurrency + 1):
-        free.put_nowait(number)
+    # Ids are the first field of every message, and one byte long.
+    if in_flight > _LARGEST_SHORT_ID:
+        raise ValueError(f"expected at most {_LARGEST_SHORT_ID} requests in flight on a stream, got {in_flight}")
+    numbers = range(1, in_flight + 1)
     messages = {
-        number: policy_pb2.ActStreamRequest(id=number, request=request).SerializeToString()
-        for number in range(1, load.concurrency + 1)
+        number: policy_pb2.ActStreamRequest(id=number, request=request).SerializeToString() for number in numbers
     }
+    free = asyncio.Queue[int]()
+    for number in numbers:
+        free.put_nowait(number)
     asked: dict[int, float] = {}
 
     async def send() -> None:
@@ -160,21 +179,35 @@ async def _stream(channel: grpc.aio.Channel, load: Load, clock: _Clock) -> None:
         await call.done_writing()
 
     sending = asyncio.create_task(send())
-    while (message := await call.read()) is not grpc.aio.EOF:
-        # Only the id is read; it is the first field of the message.
-        number = message[1]
-        clock.count(asked[number], time.perf_counter())
-        free.put_nowait(number)
-    await sending
+    try:
+        while (message := await call.read()) is not grpc.aio.EOF:
+            number = message[1]
+            sent = asked.pop(number)
+            # An answer that is an error must not pass for a quick one.
+            if message[2] == _RESPONSE_TAG:
+                clock.count(sent, time.perf_counter())
+            else:
+                clock.errors += 1
+            free.put_nowait(number)
+    except grpc.RpcError:
+        pass  # what it left unanswered is counted below
+    finally:
+        # A stream that ends too early must not leave the sender waiting for an answer.
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+    clock.errors += len(asked)
 
 
 async def _http(url: str, load: Load, clock: _Clock) -> None:
     array = [float(number) for number in np.random.default_rng(0).integers(0, 100, 4)]
+    body = json.dumps({"array": array}).encode()
+    headers = {"Content-Type": "application/json"}
     connector = aiohttp.TCPConnector(limit=load.concurrency)
-    async with aiohttp.ClientSession(connector=connector) as session:
+    timeout = aiohttp.ClientTimeout(_TIMEOUT_SECONDS)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
 
         async def ask() -> None:
-            async with session.post(url, json={"array": array}) as response:
+            async with session.post(url, data=body, headers=headers) as response:
                 response.raise_for_status()
                 await response.read()
 

@@ -21,6 +21,7 @@ class Load:
         concurrency: Requests in flight; for "rate" at most.
         policy: Which policy.
         observations: Observations in a request; 0 for one without a batch axis.
+        streams: How many streams share the requests in flight.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Load:
     concurrency: int
     policy: str = CARTPOLE
     observations: int = 0
+    streams: int = 1
 
     def request(self) -> policy_pb2.ActRequest:
         """Makes the request that is sent over and over."""
@@ -42,7 +44,9 @@ SERVE_LOADS = (
     Load("unary-1", "unary", 1),
     Load("unary-32", "unary", 32),
     Load("unary-128", "unary", 128),
-    Load("stream-32", "stream", 32),
+    # Not one stream: a server that answers a stream's messages one after the other, as the floor does, would mostly
+    # wait for the next one (3,300 a second, against 9,300 over four streams and 11,700 over 32), and be easily beaten.
+    Load("stream-32", "stream", 32, streams=4),
     Load("vector-64", "unary", 32, observations=64),
     Load("image-uint8", "unary", 32, policy=IMAGE),
 )

@@ -8,6 +8,7 @@ import platform
 import statistics
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,23 @@ def machine() -> dict[str, Any]:
     """Describes this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
+        "processor": _processor(),
         "cpus": os.cpu_count(),
         "memory_gb": round(memory / 1e9, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in ("grpcio", "onnxruntime", "protobuf", "ray", "torch")},
     }
+
+
+def _processor() -> str:
+    """Names the processor as Linux does; elsewhere by its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def write_results(path: Path, section: str, rows: list[Row]) -> list[Row]:
@@ -87,5 +100,5 @@ def write_results(path: Path, section: str, rows: list[Row]) -> list[Row]:
         others = [Row(**row) for row in json.loads(path.read_text())["rows"] if row["section"] != section]
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"machine": machine(), "rows": [asdict(row) for row in others + rows]}
-    path.write_text(json.dumps(document, indent=1) + "\n")
+    path.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     return others + rows

@@ -38,22 +38,11 @@ class InlinePolicy:
 
     def answer(self, request: policy_pb2.ActRequest) -> policy_pb2.ActResponse:
         """Answers one request, of one observation or of a batch."""
-        return self.answer_all([request])[0]
-
-    def answer_all(self, requests: Sequence[policy_pb2.ActRequest]) -> list[policy_pb2.ActResponse]:
-        """Answers several requests with one run of the model."""
-        observations = [tensors.decode(request.observation[spaces.OBSERVATION]) for request in requests]
-        batches = [array if array.ndim == self._dimensions else array[np.newaxis] for array in observations]
-        joined = batches[0] if len(batches) == 1 else np.concatenate(batches)
-        (actions,) = self._session.run([spaces.ACTION], {spaces.OBSERVATION: joined})
-        responses, offset = [], 0
-        for array, batch in zip(observations, batches, strict=True):
-            part = actions[offset : offset + len(batch)]
-            offset += len(batch)
-            action = part if array.ndim == self._dimensions else part[0]
-            tensor = tensors.encode(np.asarray(action))
-            responses.append(policy_pb2.ActResponse(action={spaces.ACTION: tensor}, version=1))
-        return responses
+        array = tensors.decode(request.observation[spaces.OBSERVATION])
+        batched = array.ndim == self._dimensions
+        (actions,) = self._session.run([spaces.ACTION], {spaces.OBSERVATION: array if batched else array[np.newaxis]})
+        tensor = tensors.encode(actions if batched else np.asarray(actions[0]))
+        return policy_pb2.ActResponse(action={spaces.ACTION: tensor}, version=1)
 
 
 class Floor(System):

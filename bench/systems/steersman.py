@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,6 +14,8 @@ from bench.loads import Load
 from bench.models import Models
 from bench.systems.system import System, end, free_address, start_module, wait_until_listening
 from steersman.v1 import policy_pb2, policy_pb2_grpc
+
+_START_SECONDS = 30.0
 
 
 class Steersman(System):
@@ -30,11 +31,13 @@ class Steersman(System):
     def __init__(self) -> None:
         self._gateway: Any = None
         self._replica: Any = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def start(self, models: Models) -> None:
         """Starts both and waits until the replica is attached."""
         self._address = free_address()
-        folder = Path(tempfile.mkdtemp(prefix="steersman-bench-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="steersman-bench-")
+        folder = self._folder.name
         replica_address = f"unix:{folder}/replicas"
         began = time.monotonic()
         self._gateway = start_module(
@@ -42,7 +45,7 @@ class Steersman(System):
             STEERSMAN_GATEWAY_ADDRESS=self._address,
             STEERSMAN_GATEWAY_REPLICA_ADDRESS=replica_address,
             STEERSMAN_RAY_DASHBOARD_URL="",
-            STEERSMAN_VAR_DIR=str(folder),
+            STEERSMAN_VAR_DIR=folder,
         )
         wait_until_listening(self._address, self._gateway)
         self.ready_seconds = time.monotonic() - began
@@ -51,14 +54,18 @@ class Steersman(System):
         with grpc.insecure_channel(self._address) as channel:
             stub = policy_pb2_grpc.PolicyServiceStub(channel)
             while len(stub.ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=5).policies) < len(bundles):
+                if self._replica.poll() is not None or time.monotonic() > began + _START_SECONDS:
+                    raise RuntimeError(f"expected a replica of {', '.join(models.by_policy)} to attach; it did not")
                 time.sleep(0.05)
 
     def stop(self) -> None:
         """Stops both."""
         end(self._gateway)
         end(self._replica)
+        if self._folder is not None:
+            self._folder.cleanup()
 
-    def target(self, load: Load) -> str | None:
+    def target(self, load: Load) -> str:
         """Takes every load."""
         return self._address
 

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from bench.results import Row, Samples, write_results
 
 
@@ -21,3 +23,10 @@ def test_a_section_replaces_its_own_rows_only(tmp_path: Path) -> None:
     document = json.loads(path.read_text())
     assert set(document) == {"machine", "rows"}
     assert [row["load"] for row in document["rows"]] == ["mlp-1", "b"]
+
+
+def test_what_is_no_number_never_reaches_the_file(tmp_path: Path) -> None:
+    nan = float("nan")
+    with pytest.raises(ValueError, match="JSON"):
+        write_results(tmp_path / "bench.json", "serve", [Row("serve", "a", "floor", "p50_ms", nan, nan, nan, 1)])
+    assert not (tmp_path / "bench.json").exists()

@@ -1,0 +1,34 @@
+"""The sections of the benchmark. A new one is a module with a `Section`, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench import serve_section
+from bench.plan import Plan
+from bench.results import Row
+from bench.targets import Target
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section.
+
+    Attributes:
+        name: As in the results.
+        run: Measures what the plan says, and tells what happens.
+        targets: What its rows must show.
+        notes: What a reader of its numbers has to know.
+    """
+
+    name: str
+    run: Callable[[Plan, Callable[[str], None]], list[Row]]
+    targets: tuple[Target, ...]
+    notes: tuple[str, ...] = ()
+
+
+SECTIONS = {
+    section.name: section
+    for section in (Section(serve_section.SECTION, serve_section.run, serve_section.TARGETS, serve_section.NOTES),)
+}
