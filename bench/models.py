@@ -109,7 +109,6 @@ def _write(
         action_tensors=spaces.tensor_specs(action_space, spaces.ACTION),
         environment_id="benchmark",
         algorithm="random weights",
-        distribution="categorical",
-        action_transform="none",
+        action_distributions=[common_pb2.ActionDistribution(kind="categorical", parameters=actions)],
     )
     return write_bundle(folder, model.SerializeToString(), spec, {"made by": "bench"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -177,7 +178,7 @@ def _spec(
     observation_space: common_pb2.Space,
     action_space: common_pb2.Space,
     distribution: str,
-    action_transform: str = "none",
+    transform: str = "none",
     environment_id: str = "",
     algorithm: str = "",
 ) -> common_pb2.PolicySpec:
@@ -188,9 +189,16 @@ def _spec(
         action_tensors=spaces.tensor_specs(action_space, spaces.ACTION),
         environment_id=environment_id,
         algorithm=algorithm,
-        distribution=distribution,
-        action_transform=action_transform,
+        action_distributions=[
+            common_pb2.ActionDistribution(
+                kind=distribution, parameters=_parameters(distribution, action_space), transform=transform
+            )
+        ],
     )
+
+
+def _parameters(distribution: str, space: common_pb2.Space) -> int:
+    return space.discrete.n if distribution == "categorical" else 2 * math.prod(space.box.shape)
 
 
 def _floats(name: str, *shape: int) -> onnx.ValueInfoProto:

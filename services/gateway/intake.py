@@ -82,7 +82,7 @@ class Intake:
         )
         if message.HasField("options"):
             options = message.options
-            request.options = read_options(options, version.extras, version.spec.distribution)
+            request.options = read_options(options, version.extras, version.deterministic)
             if options.sample:
                 request.seed = options.seed if options.HasField("seed") else random.getrandbits(64)
         if message.session_ids:

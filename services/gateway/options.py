@@ -38,13 +38,13 @@ GREEDY = Options(sample=False, extras=())
 """What a request has that asks for nothing else."""
 
 
-def read_options(message: common_pb2.ActOptions, available: Container[str], distribution: str) -> Options:
+def read_options(message: common_pb2.ActOptions, available: Container[str], deterministic: bool) -> Options:
     """Reads a request's options.
 
     Args:
         message: The options as they came.
         available: The extras that the version has.
-        distribution: The version's action distribution.
+        deterministic: Whether the version has nothing to draw from: its every action is its greedy one.
 
     Raises:
         FailedPreconditionError: If the version cannot do what is asked for.
@@ -58,6 +58,6 @@ def read_options(message: common_pb2.ActOptions, available: Container[str], dist
     for name in extras:
         if name not in available:
             raise FailedPreconditionError(f"expected a bundle that gives {name!r}, but this version's does not")
-    if message.sample and ACTION_DISTRIBUTION_INPUTS not in available and distribution != "deterministic":
+    if message.sample and ACTION_DISTRIBUTION_INPUTS not in available and not deterministic:
         raise FailedPreconditionError("expected a bundle with an action distribution to sample from, got none")
     return Options(message.sample, extras) if message.sample or extras else GREEDY

@@ -23,6 +23,7 @@ class Version:
         extras: The formats of what it can give besides, by name.
         inputs: What it computes from, in the order of `Request.inputs`: observation, then state.
         row_bytes: Bytes of the inputs for one observation.
+        deterministic: Whether there is nothing to draw from: its every action is its greedy one.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Version:
     extras: dict[str, TensorFormat]
     inputs: tuple[TensorFormat, ...]
     row_bytes: int
+    deterministic: bool
 
     def outputs(self, options: Options) -> tuple[TensorFormat, ...]:
         """What it computes, in the order of `Request.outputs`."""
@@ -65,4 +67,5 @@ def read_version(loaded: replica_pb2.LoadedVersion) -> Version:
         extras={entry.name: entry for entry in extras},
         inputs=inputs,
         row_bytes=sum(entry.row_bytes for entry in inputs),
+        deterministic=all(entry.kind == "deterministic" for entry in spec.action_distributions),
     )

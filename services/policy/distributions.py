@@ -77,7 +77,7 @@ class DiagonalGaussian:
 
     Args:
         space: The action space.
-        transform: How a draw becomes an action; see `PolicySpec.action_transform`.
+        transform: How a draw becomes an action; see `ActionDistribution.transform`.
     """
 
     def __init__(self, space: common_pb2.BoxSpace, transform: str) -> None:
@@ -130,13 +130,16 @@ def distribution(spec: common_pb2.PolicySpec) -> Distribution | None:
         InvalidArgumentError: If it is unknown, or does not go with the action space.
     """
     kind = spec.action_space.WhichOneof("kind")
-    if spec.distribution == "deterministic":
+    if len(spec.action_distributions) != 1:
+        raise InvalidArgumentError(f"expected one action distribution, got {len(spec.action_distributions)}")
+    (wanted,) = spec.action_distributions
+    if wanted.kind == "deterministic":
         return None
-    if spec.distribution == "categorical" and kind == "discrete":
+    if wanted.kind == "categorical" and kind == "discrete":
         return Categorical(spec.action_space.discrete)
-    if spec.distribution == "diagonal_gaussian" and kind == "box" and spec.action_transform in _TRANSFORMS:
-        return DiagonalGaussian(spec.action_space.box, spec.action_transform)
+    if wanted.kind == "diagonal_gaussian" and kind == "box" and wanted.transform in _TRANSFORMS:
+        return DiagonalGaussian(spec.action_space.box, wanted.transform)
     raise InvalidArgumentError(
-        f"expected an action distribution that is known for a {kind} space, got {spec.distribution!r} with action "
-        f"transform {spec.action_transform!r}"
+        f"expected an action distribution that is known for a {kind} space, got {wanted.kind!r} with transform "
+        f"{wanted.transform!r}"
     )

@@ -57,7 +57,7 @@ def action_steps(pipeline: Any) -> list[Step]:  # noqa: ANN401 - RLlib has no ty
 
 
 def action_transform(pipeline: Any) -> str:  # noqa: ANN401 - RLlib has no types
-    """Names what a module-to-env pipeline does to a draw from the distribution; see `PolicySpec.action_transform`.
+    """Names what a module-to-env pipeline does to a draw from the distribution; see `ActionDistribution.transform`.
 
     Args:
         pipeline: RLlib's `ModuleToEnvPipeline`.
@@ -139,7 +139,7 @@ def _normalize_and_clip(piece: Any) -> list[Step]:  # noqa: ANN401
 
 
 def _transform(piece: Any) -> str:  # noqa: ANN401
-    """Names what the piece does to a Box action, as `PolicySpec.action_transform` does."""
+    """Names what the piece does to a Box action, as `ActionDistribution.transform` does."""
     space = piece.input_action_space
     if not isinstance(space, gymnasium.spaces.Box):
         return "none"

@@ -64,7 +64,7 @@ class _Distribution:
     """An action distribution that can be exported.
 
     Attributes:
-        name: As in `PolicySpec.distribution`.
+        name: As in `ActionDistribution.kind`.
         mode: Its greedy action, from its parameters.
     """
 
@@ -121,8 +121,13 @@ def export_bundle(
         action_tensors=spaces.tensor_specs(action_space, spaces.ACTION),
         environment_id=environment_id,
         algorithm=algorithm,
-        distribution=_distribution(policy).name,
-        action_transform=action_transform(policy.module_to_env),
+        action_distributions=[
+            common_pb2.ActionDistribution(
+                kind=_distribution(policy).name,
+                parameters=_parameters(policy),
+                transform=action_transform(policy.module_to_env),
+            )
+        ],
     )
     return write_bundle(folder, to_onnx(policy), spec, provenance)
 
@@ -209,6 +214,12 @@ def _distribution(policy: TrainedPolicy) -> _Distribution:
             f"cannot export the action distribution {getattr(kind, '__name__', kind)}: expected one of {expected}"
         )
     return _DISTRIBUTIONS[kind]
+
+
+def _parameters(policy: TrainedPolicy) -> int:
+    """Counts the parameters of the action distribution."""
+    kind = policy.module.get_inference_action_dist_cls()
+    return int(kind.required_input_dim(space=policy.action_space))
 
 
 def _checked_action_steps(policy: TrainedPolicy) -> list[Step]:

@@ -32,8 +32,7 @@ def write_counting_bundle(folder: Path) -> Bundle:
         observation_tensors=spaces.tensor_specs(space, spaces.OBSERVATION),
         action_tensors=spaces.tensor_specs(space, spaces.ACTION),
         state_tensors=[common_pb2.TensorSpec(name="state", dtype=_FLOAT32, shape=[1])],
-        distribution="deterministic",
-        action_transform="none",
+        action_distributions=[common_pb2.ActionDistribution(kind="deterministic")],
     )
     vector = ["batch", 1]
     graph = helper.make_graph(

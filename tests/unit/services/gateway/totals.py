@@ -32,7 +32,7 @@ def loaded_version(number: int, has_memory: bool = True, extras: Sequence[str] =
         action_tensors=[common_pb2.TensorSpec(name="action", dtype=_INT64)],
         state_tensors=state if has_memory else [],
         extra_tensors=[common_pb2.TensorSpec(name=name, dtype=common_pb2.DATA_TYPE_FLOAT32) for name in extras],
-        distribution="categorical",
+        action_distributions=[common_pb2.ActionDistribution(kind="categorical")],
     )
     return replica_pb2.LoadedVersion(version=number, spec=spec)
 

@@ -140,7 +140,8 @@ def test_a_discrete_space_may_begin_anywhere() -> None:
 
 def spec(name: str, space: gymnasium.Space[object], transform: str = "none") -> common_pb2.PolicySpec:
     return common_pb2.PolicySpec(
-        action_space=spaces.from_gymnasium(space), distribution=name, action_transform=transform
+        action_space=spaces.from_gymnasium(space),
+        action_distributions=[common_pb2.ActionDistribution(kind=name, transform=transform)],
     )
 
 

@@ -166,7 +166,7 @@ def test_a_model_without_a_distribution_acts_greedily_even_when_it_is_to_sample(
     bundle = write_recurrent_bundle(tmp_path)
     spec = common_pb2.PolicySpec()
     spec.CopyFrom(bundle.spec)
-    spec.distribution = "deterministic"
+    spec.action_distributions[0].kind = "deterministic"
     runtime = PolicyRuntime(replace(bundle, spec=spec))
     assert [entry.name for entry in runtime.spec.extra_tensors] == ["value"]
     assert play(runtime, [3, 4], seeds=[1, 2]) == play(runtime, [3, 4])
