@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import grpc
 import numpy.typing as npt
 
+from steersman import spaces
 from steersman._client.blocking_stream import BlockingActionStream
 from steersman._client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options, channel_target
 from steersman._client.messages import (
@@ -35,6 +36,8 @@ class PolicyClient:
         policy: Address of the policy: "name" or "name:version".
         address: The gateway's `host:port`; or those of several gateways, which calls are spread over.
         timeout: Seconds that a call may take, retries included.
+        validate: Whether to check, before they are sent, that observations lie in the policy's observation space. That
+            they have its parts, shapes and dtypes is always checked.
 
     Example:
         >>> with PolicyClient("cartpole") as client:
@@ -47,10 +50,12 @@ class PolicyClient:
         *,
         address: str | Sequence[str] = DEFAULT_ADDRESS,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        validate: bool = False,
     ) -> None:
         self._policy = policy
         self._address = address
         self._timeout = timeout
+        self._validate = validate
         self._channel = grpc.insecure_channel(channel_target(address), options=channel_options())
         self._stub = policy_pb2_grpc.PolicyServiceStub(self._channel)
         self._info: PolicyInfo | None = None
@@ -70,43 +75,57 @@ class PolicyClient:
             self._info = read_policy(response.policy, self._policy)
         return self._info
 
-    def ask(self, observation: npt.ArrayLike, ask: Ask = _GREEDY, *, timeout: float | None = None) -> Answer:
+    def ask(
+        self,
+        observation: spaces.Sample,
+        ask: Ask = _GREEDY,
+        *,
+        reward: npt.ArrayLike | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
         """Asks for an action, or a batch of them, and how it came about.
 
         Args:
-            observation: What the environment emits; with one more axis in front for a batch.
+            observation: What the environment emits: arrays and numbers, in dicts and tuples where its space has parts.
+                For a batch each array has one more axis in front, or there is a list of observations.
             ask: Greedy or drawn, state, extras.
+            reward: For a policy that takes it, the reward of the step before, 0 in the first step of an episode; one
+                for each observation of a batch.
             timeout: Seconds that this call may take.
 
         Raises:
             steersman.errors.SteersmanError: `InvalidArgumentError` for an observation that does not fit, else the
                 gateway's status.
         """
-        spec = self.describe().spec
-        request = act_request(self._policy, observation, spec, ask)
+        info = self.describe()
+        request = act_request(self._policy, observation, info, ask, reward=reward, validate=self._validate)
         try:
             response = self._stub.Act(request, timeout=self._timeout if timeout is None else timeout)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
-        return read_answer(response, spec)
+        return read_answer(response, info)
 
-    def act(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> npt.NDArray[Any]:
+    def act(
+        self, observation: spaces.Sample, *, reward: npt.ArrayLike | None = None, timeout: float | None = None
+    ) -> spaces.Sample:
         """Asks for the greedy action, or a batch of them; see `ask`.
 
         A policy with memory begins an episode with each call; `predict` and `ask` hand on its state.
 
         Returns:
-            The action in the environment's own space; with one more axis in front for a batch.
+            The action in the environment's own space; for a batch each array has one more axis in front.
         """
-        return self.ask(observation, timeout=timeout).action
+        return self.ask(observation, reward=reward, timeout=timeout).action
 
     def predict(
         self,
-        observation: npt.ArrayLike,
+        observation: spaces.Sample,
         state: State | None = None,
         episode_start: npt.ArrayLike | None = None,
         deterministic: bool = True,
-    ) -> tuple[npt.NDArray[Any], State | None]:
+        *,
+        reward: npt.ArrayLike | None = None,
+    ) -> tuple[spaces.Sample, State | None]:
         """Predicts as Stable-Baselines3's `PolicyPredictor` does, so that its tools can drive a served policy.
 
         Args:
@@ -114,6 +133,7 @@ class PolicyClient:
             state: What the last call gave; None at the start, and for a policy without memory.
             episode_start: Which elements of the batch begin an episode.
             deterministic: Whether to take greedy actions instead of drawing them.
+            reward: See `ask`.
 
         Returns:
             The actions and the next state.
@@ -122,11 +142,12 @@ class PolicyClient:
             steersman.errors.SteersmanError: See `ask`.
         """
         spec = self.describe().spec
-        return predict_answer(self.ask(observation, predict_ask(spec, state, episode_start, deterministic)))
+        ask = predict_ask(spec, state, episode_start, deterministic)
+        return predict_answer(self.ask(observation, ask, reward=reward))
 
     def stream(self) -> BlockingActionStream:
         """Opens a stream: many requests in flight over one call, each far cheaper than a call of its own."""
-        return BlockingActionStream(self._policy, self._address, self._timeout)
+        return BlockingActionStream(self._policy, self._address, self._timeout, validate=self._validate)
 
     def close(self) -> None:
         """Closes the connection."""

@@ -15,11 +15,26 @@ from services.evaluator.threads import run_to_the_end
 from steersman.errors import FailedPreconditionError
 
 
+@dataclass(frozen=True)
+class Step:
+    """What is known when actions are asked for, for each environment that is asked for.
+
+    Attributes:
+        observations: What the environments show.
+        rewards: The rewards of the step before, 0 where an episode begins. Shape [environments], float32.
+        begins: Whether an episode begins. Shape [environments].
+    """
+
+    observations: Sequence[Any]
+    rewards: npt.NDArray[np.float32]
+    begins: npt.NDArray[np.bool_]
+
+
 class Act(Protocol):
     """Asks a policy for actions."""
 
-    async def __call__(self, observations: npt.NDArray[Any], begins: npt.NDArray[np.bool_], /) -> npt.NDArray[Any]:
-        """Gives one action for each row of the observations; `begins` tells which rows begin an episode."""
+    async def __call__(self, step: Step, /) -> Sequence[Any]:
+        """Gives one action for each of a step's observations."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,7 @@ class _Player:
         self._return = 0.0
         self._length = 0
         self.observation: Any = None
+        self.reward = 0.0
 
     @property
     def playing(self) -> bool:
@@ -72,7 +88,7 @@ class _Player:
         """Begins its next episode, if it has one left."""
         self._number = next(self._numbers, None)
         if self._number is not None:
-            self._return, self._length = 0.0, 0
+            self._return, self._length, self.reward = 0.0, 0, 0.0
             self.observation, _ = self._environment.reset(seed=self._seed + self._number)
 
     def step(self, action: Any) -> Episode | None:  # noqa: ANN401 - of the environment's own type
@@ -80,7 +96,8 @@ class _Player:
         number = self._number
         assert number is not None  # noqa: S101 - only those that are playing are stepped
         self.observation, reward, terminated, truncated, _ = self._environment.step(action)
-        self._return += float(reward)
+        self.reward = float(reward)
+        self._return += self.reward
         self._length += 1
         if not (terminated or truncated):
             return None
@@ -130,8 +147,12 @@ class Rollout:
         await run_to_the_end(_guarded, self._reset)
         while playing := [player for player in self._players if player.playing]:
             rows = self._players if self._keep_rows else playing
-            observations = np.stack([player.observation for player in rows])
-            actions = await act(observations, np.array([player.begins for player in rows]))
+            step = Step(
+                observations=[player.observation for player in rows],
+                rewards=np.array([player.reward for player in rows], np.float32),
+                begins=np.array([player.begins for player in rows]),
+            )
+            actions = await act(step)
             await run_to_the_end(_guarded, functools.partial(self._step, rows, actions))
             self.steps += len(playing)
             yield
@@ -141,7 +162,7 @@ class Rollout:
         for player in self._players:
             player.reset()
 
-    def _step(self, rows: list[_Player], actions: npt.NDArray[Any]) -> None:
+    def _step(self, rows: list[_Player], actions: Sequence[Any]) -> None:
         for player, action in zip(rows, actions, strict=True):
             ended = player.step(action) if player.playing else None
             if ended is not None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
-import numpy as np
-import numpy.typing as npt
 
 from services.common.errors import answers_stream_errors
 from services.common.structs import plain_values
 from services.evaluator.environments import Environment, check_spaces, close_environments, make_environments
-from services.evaluator.episodes import Rollout
+from services.evaluator.episodes import Rollout, Step
 from services.evaluator.report import make_report
 from services.evaluator.threads import run_to_the_end
+from steersman import spaces
 from steersman.aio import Ask, PolicyClient, PolicyInfo
 from steersman.errors import InvalidArgumentError, UnavailableError
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
@@ -59,7 +58,7 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
             # The version is named, so that a deployment in the middle cannot mix two of them in one report.
             with self._gateway_named():
                 async with PolicyClient(f"{info.name}:{info.version}", address=self._gateway_address) as client:
-                    evaluation = _Evaluation(rollout, episodes, client)
+                    evaluation = _Evaluation(rollout, episodes, client, info)
                     async with aclosing(evaluation.run()) as progress:
                         async for event in progress:
                             yield evaluator_pb2.EvaluateResponse(progress=event)
@@ -109,16 +108,18 @@ class _Evaluation:
         rollout: Plays.
         episodes: How many episodes that are.
         client: Asks for the actions.
+        info: The policy.
 
     Attributes:
         latencies: Seconds that each request for actions took.
         seconds: How long all of it took, once it is over.
     """
 
-    def __init__(self, rollout: Rollout, episodes: int, client: PolicyClient) -> None:
+    def __init__(self, rollout: Rollout, episodes: int, client: PolicyClient, info: PolicyInfo) -> None:
         self._rollout = rollout
         self._episodes = episodes
         self._client = client
+        self._format = info.format
         self._state = b""
         self.latencies: list[float] = []
         self.seconds = 0.0
@@ -135,12 +136,16 @@ class _Evaluation:
         self.seconds = time.perf_counter() - began
         yield self._progress()
 
-    async def _act(self, observations: npt.NDArray[Any], begins: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    async def _act(self, step: Step) -> Sequence[Any]:
         asked = time.perf_counter()
-        answer = await self._client.ask(observations, Ask(state=self._state, episode_start=begins))
+        answer = await self._client.ask(
+            step.observations,
+            Ask(state=self._state, episode_start=step.begins),
+            reward=step.rewards if self._format.takes_reward else None,
+        )
         self.latencies.append(time.perf_counter() - asked)
         self._state = answer.state
-        return answer.action
+        return spaces.unbatch(answer.action, self._format.action)
 
     def _progress(self) -> evaluator_pb2.EvaluationProgress:
         ended = self._rollout.episodes

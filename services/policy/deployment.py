@@ -22,7 +22,7 @@ from services.common.logs import configure_logging
 from services.policy.replica import Replica
 from services.policy.runtime import PolicyRuntime
 from services.policy.store import fetch_bundle
-from steersman import spaces, tensors
+from steersman import spaces
 from steersman.errors import InvalidArgumentError, SteersmanError
 
 _log = logging.getLogger(__name__)
@@ -86,21 +86,22 @@ class PolicyReplica:
 
     def _act(self, body: bytes) -> dict[str, Any]:
         version, runtime = max(self._replica.versions.items())
-        specs = list(runtime.spec.observation_tensors)
         try:
             sample = json.loads(body)["array"]
-            array = np.asarray(sample, dtype=tensors.NUMPY_DTYPES[specs[0].dtype])
         except (ValueError, TypeError, KeyError) as error:
             raise InvalidArgumentError(
                 f'expected JSON like {{"array": [...]}} with {spaces.describe(runtime.spec.observation_space)}, '
                 f"got {body[:80]!r}"
             ) from error
-        observation = spaces.flatten(array, specs)
-        batched = array.ndim > len(specs[0].shape)
+        layout = spaces.layout(runtime.spec.observation_space, spaces.OBSERVATION)
+        observation = spaces.flatten(sample, layout)
+        batched = bool(spaces.batch_axes(observation, layout))
         batch = observation if batched else {name: tensor[np.newaxis] for name, tensor in observation.items()}
         actions, _ = self._replica.compute(version, batch)
-        action = spaces.unflatten(actions, list(runtime.spec.action_tensors))
-        return {"action": (action if batched else action[0]).tolist(), "version": version}
+        if not batched:
+            actions = {name: tensor[0] for name, tensor in actions.items()}
+        action = spaces.unflatten(actions, spaces.layout(runtime.spec.action_space, spaces.ACTION))
+        return {"action": spaces.plain(action), "version": version}
 
     async def __del__(self) -> None:
         """Leaves; Ray Serve awaits this before it stops the replica."""

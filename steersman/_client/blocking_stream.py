@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
+from steersman import spaces
 from steersman._client.messages import Answer, Ask
 from steersman._client.stream import ActionStream
 from steersman.aio import PolicyClient
@@ -25,35 +26,51 @@ class BlockingActionStream:
         policy: Address of the policy.
         address: The gateway's address, or those of several.
         timeout: Seconds that a request may take, repetitions included.
+        validate: Whether to check that observations lie in the policy's observation space.
     """
 
-    def __init__(self, policy: str, address: str | Sequence[str], timeout: float) -> None:
+    def __init__(self, policy: str, address: str | Sequence[str], timeout: float, *, validate: bool = False) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="steersman-stream", daemon=True)
         self._thread.start()
-        self._client, self._stream = self._run(self._open(policy, address, timeout))
+        self._client, self._stream = self._run(self._open(policy, address, timeout, validate))
 
     def submit(
-        self, observation: npt.ArrayLike, ask: Ask = _GREEDY, *, timeout: float | None = None
+        self,
+        observation: spaces.Sample,
+        ask: Ask = _GREEDY,
+        *,
+        reward: npt.ArrayLike | None = None,
+        timeout: float | None = None,
     ) -> concurrent.futures.Future[Answer]:
         """Asks without waiting for the answer; see `ask`.
 
         Returns:
             The answer to come.
         """
-        return asyncio.run_coroutine_threadsafe(self._stream.ask(observation, ask, timeout=timeout), self._loop)
+        answer = self._stream.ask(observation, ask, reward=reward, timeout=timeout)
+        return asyncio.run_coroutine_threadsafe(answer, self._loop)
 
-    def ask(self, observation: npt.ArrayLike, ask: Ask = _GREEDY, *, timeout: float | None = None) -> Answer:
+    def ask(
+        self,
+        observation: spaces.Sample,
+        ask: Ask = _GREEDY,
+        *,
+        reward: npt.ArrayLike | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
         """Asks for an action, or a batch of them; see `PolicyClient.ask`.
 
         Raises:
             steersman.errors.SteersmanError: See there.
         """
-        return self.submit(observation, ask, timeout=timeout).result()
+        return self.submit(observation, ask, reward=reward, timeout=timeout).result()
 
-    def act(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> npt.NDArray[Any]:
+    def act(
+        self, observation: spaces.Sample, *, reward: npt.ArrayLike | None = None, timeout: float | None = None
+    ) -> spaces.Sample:
         """Asks for the greedy action, or a batch of them; see `ask`."""
-        return self.ask(observation, timeout=timeout).action
+        return self.ask(observation, reward=reward, timeout=timeout).action
 
     def close(self) -> None:
         """Ends the stream; what is in flight fails with `UnavailableError`."""
@@ -72,10 +89,10 @@ class BlockingActionStream:
         self.close()
 
     async def _open(
-        self, policy: str, address: str | Sequence[str], timeout: float
+        self, policy: str, address: str | Sequence[str], timeout: float, validate: bool
     ) -> tuple[PolicyClient, ActionStream]:
         # Made inside the loop that they belong to.
-        client = PolicyClient(policy, address=address, timeout=timeout)
+        client = PolicyClient(policy, address=address, timeout=timeout, validate=validate)
         return client, client.stream()
 
     async def _shut(self) -> None:

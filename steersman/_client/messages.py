@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from steersman import spaces, tensors
+from steersman._client.formats import Format
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.v1 import common_pb2, policy_pb2
 
@@ -34,13 +36,18 @@ class PolicyInfo:
     version: int
     spec: common_pb2.PolicySpec
 
+    @cached_property
+    def format(self) -> Format:
+        """What travels between a client and the policy, prepared for many requests."""
+        return Format.of(self.spec)
+
 
 @dataclass(frozen=True)
 class Answer:
     """An action, and how it came about.
 
     Attributes:
-        action: The action in the environment's own space, or a batch of them.
+        action: The action in the environment's own space, or a batch of them; see `spaces.unflatten`.
         version: The version that answered.
         queue_microseconds: Time that the request waited in the gateway.
         compute_microseconds: Time that the replica spent on the batch that the request was part of.
@@ -48,7 +55,7 @@ class Answer:
         extras: What was asked for besides, by name.
     """
 
-    action: npt.NDArray[Any]
+    action: spaces.Sample
     version: int
     queue_microseconds: int
     compute_microseconds: int
@@ -78,24 +85,32 @@ class Ask:
 
 
 def act_request(
-    policy: str, observation: npt.ArrayLike, spec: common_pb2.PolicySpec, ask: Ask
+    policy: str,
+    observation: spaces.Sample,
+    info: PolicyInfo,
+    ask: Ask,
+    *,
+    reward: npt.ArrayLike | None = None,
+    validate: bool = False,
 ) -> policy_pb2.ActRequest:
     """Makes the request for one observation, or for a batch of them.
 
     Args:
         policy: Address of the policy.
-        observation: What the environment emits; with one more axis in front for a batch.
-        spec: What the policy takes.
+        observation: What the environment emits, or a batch of it; see `spaces.flatten`.
+        info: What the policy takes.
         ask: How to ask.
+        reward: The reward of the step before, for a policy that takes it.
+        validate: Whether to check that each observation lies in the policy's observation space.
 
     Raises:
-        InvalidArgumentError: If the observation does not fit, or an extra is unknown.
+        InvalidArgumentError: If the observation or the reward does not fit, or an extra is unknown.
     """
-    arrays = spaces.flatten(observation, list(spec.observation_tensors))
+    arrays = info.format.encode(observation, reward, validate=validate)
     request = policy_pb2.ActRequest(policy=policy, state=ask.state)
     for name, array in arrays.items():
         tensors.encode_into(array, request.observation[name])
-    if ask.episode_start is not None and spec.state_tensors:
+    if ask.episode_start is not None and info.spec.state_tensors:
         request.episode_start.extend(np.atleast_1d(np.asarray(ask.episode_start, bool)).tolist())
     if not ask.deterministic or ask.extras:
         _write_options(request.options, ask)
@@ -114,17 +129,16 @@ def _write_options(options: common_pb2.ActOptions, ask: Ask) -> None:
         setattr(options, name, True)
 
 
-def read_answer(response: policy_pb2.ActResponse, spec: common_pb2.PolicySpec) -> Answer:
+def read_answer(response: policy_pb2.ActResponse, info: PolicyInfo) -> Answer:
     """Reads a response.
 
     Args:
         response: The gateway's answer.
-        spec: What the policy gives.
+        info: What the policy gives.
     """
-    arrays = {name: tensors.decode(tensor) for name, tensor in response.action.items()}
-    # A copy, since callers may write into an action and the message's memory is read-only; [()] makes a scalar of an
-    # action without axes, which is what Discrete.contains and step() expect.
-    action = spaces.unflatten(arrays, list(spec.action_tensors)).copy()[()]
+    # Copies, since callers may write into an action and the message's memory is read-only.
+    arrays = {name: tensors.decode(tensor).copy() for name, tensor in response.action.items()}
+    action = spaces.unflatten(arrays, info.format.action)
     extras = {name: tensors.decode(tensor).copy()[()] for name, tensor in response.extras.items()}
     return Answer(
         action,
@@ -155,7 +169,7 @@ def predict_ask(
     return Ask(state=state[0].tobytes(), episode_start=episode_start, deterministic=deterministic)
 
 
-def predict_answer(answer: Answer) -> tuple[npt.NDArray[Any], State | None]:
+def predict_answer(answer: Answer) -> tuple[spaces.Sample, State | None]:
     """Gives an answer as Stable-Baselines3's `predict` does."""
     state = (np.frombuffer(answer.state, np.uint8),) if answer.state else None
     return answer.action, state

@@ -12,6 +12,7 @@ from typing import Any, Self
 import grpc
 import numpy.typing as npt
 
+from steersman import spaces
 from steersman._client.channel import RETRY
 from steersman._client.messages import Answer, Ask, PolicyInfo, act_request, read_answer
 from steersman.errors import (
@@ -66,6 +67,7 @@ class ActionStream:
         describe: Gives what the policy takes.
         policy: Address of the policy.
         timeout: Seconds that a request may take, repetitions included.
+        validate: Whether to check that observations lie in the policy's observation space.
     """
 
     def __init__(
@@ -74,27 +76,37 @@ class ActionStream:
         describe: Callable[[], Awaitable[PolicyInfo]],
         policy: str,
         timeout: float,
+        *,
+        validate: bool = False,
     ) -> None:
         self._stub = stub
         self._describe = describe
         self._policy = policy
         self._timeout = timeout
+        self._validate = validate
         self._ids = count(1)
         self._waiting: dict[int, _Request] = {}
         self._connection: _Connection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(self, observation: npt.ArrayLike, ask: Ask = _GREEDY, *, timeout: float | None = None) -> Answer:
+    async def ask(
+        self,
+        observation: spaces.Sample,
+        ask: Ask = _GREEDY,
+        *,
+        reward: npt.ArrayLike | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
         """Asks for an action, or a batch of them; see `PolicyClient.ask`.
 
         Raises:
             steersman.errors.SteersmanError: See there.
         """
         seconds = self._timeout if timeout is None else timeout
-        spec = (await self._describe()).spec
+        info = await self._describe()
         message = policy_pb2.ActStreamRequest(
             id=next(self._ids),
-            request=act_request(self._policy, observation, spec, ask),
+            request=act_request(self._policy, observation, info, ask, reward=reward, validate=self._validate),
             timeout_milliseconds=max(1, int(seconds * 1000)),
         )
         request = _Request(message, asyncio.get_running_loop().create_future())
@@ -102,15 +114,17 @@ class ActionStream:
         try:
             async with asyncio.timeout(seconds):
                 await self._send(request)
-                return read_answer(await request.answer, spec)
+                return read_answer(await request.answer, info)
         except TimeoutError:
             raise DeadlineExceededError(f"expected an answer within {seconds:g} s, got none") from None
         finally:
             del self._waiting[message.id]
 
-    async def act(self, observation: npt.ArrayLike, *, timeout: float | None = None) -> npt.NDArray[Any]:
+    async def act(
+        self, observation: spaces.Sample, *, reward: npt.ArrayLike | None = None, timeout: float | None = None
+    ) -> spaces.Sample:
         """Asks for the greedy action, or a batch of them; see `ask`."""
-        return (await self.ask(observation, timeout=timeout)).action
+        return (await self.ask(observation, reward=reward, timeout=timeout)).action
 
     async def close(self) -> None:
         """Ends the stream; what is in flight fails with `UnavailableError`."""

@@ -7,10 +7,9 @@ import time
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import typer
 
-from steersman import PolicyClient, tensors
+from steersman import PolicyClient, spaces
 from steersman.cli.connection import configured, explained
 from steersman.cli.output import JsonOption, print_json, say
 from steersman.errors import InvalidArgumentError
@@ -18,7 +17,19 @@ from steersman.errors import InvalidArgumentError
 
 def act(
     policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="Which policy.")],
-    observation: Annotated[str, typer.Argument(help="JSON array: one observation, or a batch of them.")],
+    observation: Annotated[
+        str,
+        typer.Argument(
+            help="JSON: one observation, or a batch of them. Numbers and arrays; objects and arrays of parts where the "
+            "observation space is a Dict or a Tuple."
+        ),
+    ],
+    reward: Annotated[
+        str | None,
+        typer.Option(
+            help="JSON number: the reward of the step before, for a policy that takes it; an array for a batch."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Asks a served policy for the action for an observation.
@@ -26,43 +37,29 @@ def act(
     Example:
         steersman act cartpole '[0.1, 0, 0, 0]'
     """
-    array = _read(observation)
+    sample = _read("observation", observation)
+    previous = None if reward is None else _read("reward", reward)
     address = configured().gateway_address
     with explained("gateway", address), PolicyClient(policy, address=address) as client:
-        dtype = np.dtype(tensors.NUMPY_DTYPES[client.describe().spec.observation_tensors[0].dtype])
-        sample = _of_dtype(array, dtype)
+        client.describe()  # so that it does not count
         asked = time.perf_counter()
-        answer = client.ask(sample)
+        answer = client.ask(sample, reward=previous)
         milliseconds = (time.perf_counter() - asked) * 1000
+    action = spaces.plain(answer.action)
     if as_json:
-        print_json({"action": answer.action.tolist(), "version": answer.version, "milliseconds": milliseconds})
+        print_json({"action": action, "version": answer.version, "milliseconds": milliseconds})
     else:
-        say(f"action {answer.action.tolist()}, by version {answer.version} in {milliseconds:.1f} ms")
+        shown = action if isinstance(answer.action, np.ndarray | np.generic) else json.dumps(action, ensure_ascii=False)
+        say(f"action {shown}, by version {answer.version} in {milliseconds:.1f} ms")
 
 
-def _read(observation: str) -> npt.NDArray[Any]:
-    """Reads numbers, or arrays of them, from JSON.
+def _read(what: str, text: str) -> Any:  # noqa: ANN401 - any JSON
+    """Reads JSON.
 
     Raises:
-        InvalidArgumentError: If there is anything else.
+        InvalidArgumentError: If it is none.
     """
     try:
-        array = np.asarray(json.loads(observation))
+        return json.loads(text)
     except ValueError as error:
-        raise InvalidArgumentError(f"expected a JSON array of numbers, got {observation!r}: {error}") from None
-    if array.dtype.kind not in "biuf":
-        raise InvalidArgumentError(f"expected a JSON array of numbers, got {observation!r}")
-    return array
-
-
-def _of_dtype(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Gives numbers in the dtype of the policy's observation, which JSON does not tell.
-
-    Raises:
-        InvalidArgumentError: If that is an integer dtype that cannot hold them.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        converted = array.astype(dtype)
-    if dtype.kind != "f" and not np.array_equal(converted, array):
-        raise InvalidArgumentError(f"expected numbers that {dtype.name} can hold, got {array.tolist()}")
-    return converted
+        raise InvalidArgumentError(f"expected the {what} as JSON, got {text!r}: {error}") from None
