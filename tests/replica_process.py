@@ -16,10 +16,10 @@ from services.policy.replica import Replica
 from services.policy.runtime import GREEDY, Choice, PolicyRuntime, Tensors
 
 POISON = 666.0
-"""An observation that begins with this number kills a replica that is poisonable."""
+"""An observation whose first tensor begins with this number kills a replica that is poisonable."""
 
 BROKEN = 555.0
-"""A batch with an observation that begins with this number fails."""
+"""A batch with an observation whose first tensor begins with this number fails."""
 
 
 class TouchyRuntime(PolicyRuntime):
@@ -33,7 +33,7 @@ class TouchyRuntime(PolicyRuntime):
 
     def compute(self, inputs: Tensors, choice: Choice = GREEDY) -> Tensors:
         """Computes a batch, if it survives it."""
-        observation = inputs["observation"]
+        observation = next(iter(inputs.values()))
         first = observation.reshape(len(observation), -1)[:, 0]
         if np.any(first == POISON):
             os._exit(66)

@@ -6,7 +6,6 @@ import json
 import time
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 from steersman import PolicyClient, spaces
@@ -49,8 +48,7 @@ def act(
     if as_json:
         print_json({"action": action, "version": answer.version, "milliseconds": milliseconds})
     else:
-        shown = action if isinstance(answer.action, np.ndarray | np.generic) else json.dumps(action, ensure_ascii=False)
-        say(f"action {shown}, by version {answer.version} in {milliseconds:.1f} ms")
+        say(f"action {json.dumps(action, ensure_ascii=False)}, by version {answer.version} in {milliseconds:.1f} ms")
 
 
 def _read(what: str, text: str) -> Any:  # noqa: ANN401 - any JSON

@@ -9,7 +9,6 @@ from steersman import tensors
 from steersman.spaces.limits import box_bounds
 from steersman.v1 import common_pb2
 
-
 _SHOWN = 100
 """Arrays with more numbers are cut."""
 

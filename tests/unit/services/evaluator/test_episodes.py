@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.evaluator.episodes import Episode, Rollout
+from services.evaluator.episodes import Episode, Rollout, Step
 from steersman.errors import FailedPreconditionError
 
 
@@ -45,8 +45,8 @@ class Countdown(gymnasium.Env[Any, Any]):
         return np.array([self._left], np.float32), float(action), self._left <= 0, truncated, {}
 
 
-async def always_two(observations: np.ndarray, _begins: np.ndarray) -> np.ndarray:
-    return np.full(len(observations), 2)
+async def always_two(step: Step) -> np.ndarray:
+    return np.full(len(step.observations), 2)
 
 
 async def play(environments: list[Countdown], episodes: int, seed: int = 1) -> tuple[list[Episode], int]:
@@ -97,10 +97,10 @@ async def test_an_environment_that_raises_is_named() -> None:
 async def test_only_environments_that_still_play_are_asked_for() -> None:
     sizes: list[int] = []
 
-    async def act(observations: np.ndarray, begins: np.ndarray) -> np.ndarray:
-        sizes.append(len(observations))
-        assert begins.shape == (len(observations),)
-        return np.zeros(len(observations))
+    async def act(step: Step) -> np.ndarray:
+        sizes.append(len(step.observations))
+        assert step.begins.shape == step.rewards.shape == (len(step.observations),)
+        return np.zeros(len(step.observations))
 
     async for _ in Rollout([Countdown() for _ in range(3)], 3, 1).play(act):
         pass
@@ -111,9 +111,9 @@ async def test_rows_are_kept_for_policies_with_memory() -> None:
     """Each row stays its environment's, and tells when that begins an episode."""
     asked: list[tuple[list[float], list[bool]]] = []
 
-    async def act(observations: np.ndarray, begins: np.ndarray) -> np.ndarray:
-        asked.append((observations[:, 0].tolist(), begins.tolist()))
-        return np.zeros(len(observations))
+    async def act(step: Step) -> np.ndarray:
+        asked.append(([observation[0] for observation in step.observations], step.begins.tolist()))
+        return np.zeros(len(step.observations))
 
     rollout = Rollout([Countdown() for _ in range(2)], 3, 1, keep_rows=True)
     async for _ in rollout.play(act):
@@ -126,6 +126,22 @@ async def test_rows_are_kept_for_policies_with_memory() -> None:
         ([1, 0], [False, False]),
     ]
     assert [episode.length for episode in rollout.episodes] == [1, 2, 3]
+
+
+async def test_the_reward_of_the_step_before_is_told() -> None:
+    """It is 0 where an episode begins, whatever the last step of the episode before was rewarded with."""
+    asked: list[list[float]] = []
+
+    async def act(step: Step) -> np.ndarray:
+        assert step.rewards.dtype == np.float32
+        asked.append(step.rewards.tolist())
+        return np.array([len(asked) * 10 + row for row in range(len(step.observations))])
+
+    async for _ in Rollout([Countdown() for _ in range(2)], 3, 1, keep_rows=True).play(act):
+        pass
+    # Environment 0 plays the episodes of 1 and 3 steps, environment 1 that of 2.
+    assert [row[0] for row in asked] == [0, 0, 20, 30]
+    assert [row[1] for row in asked][:2] == [0, 11]
 
 
 @given(

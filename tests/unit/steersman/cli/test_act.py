@@ -1,68 +1,62 @@
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
 from steersman import spaces, tensors
-from steersman.cli.act import _of_dtype, _read
-from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2, policy_pb2, policy_pb2_grpc
 from tests.command_line import CommandLine
 from tests.unit.steersman.cli.servers import served
 
 
-@pytest.mark.parametrize("text", ["[0, ", '["a"]', '["1"]', "[null, 0]", "null", "{}", "[[1, 2], [3]]", "[{}]"])
-def test_what_is_no_array_of_numbers_is_refused(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"expected a JSON array of numbers, got {re.escape(repr(text))}"):
-        _read(text)
+class Echo(policy_pb2_grpc.PolicyServiceServicer):
+    """A gateway with one policy, that acts with twice of each number it is shown.
 
+    Args:
+        space: Space of its observations and of its actions.
+        takes_reward: Whether it wants the reward of the step before, and adds it.
+    """
 
-@pytest.mark.parametrize(
-    ("text", "dtype", "expected"), [("[0.1, 1]", "f4", [0.1, 1]), ("3", "i8", 3), ("[255]", "u1", [255])]
-)
-def test_numbers_get_the_dtype_of_the_policy(text: str, dtype: str, expected: object) -> None:
-    converted = _of_dtype(_read(text), np.dtype(dtype))
-    assert converted.dtype == np.dtype(dtype)
-    np.testing.assert_array_equal(converted, np.asarray(expected, dtype))
-
-
-@pytest.mark.parametrize(("text", "dtype"), [("[1.5]", "i8"), ("[256]", "u1"), ("[-1]", "u1"), ("[NaN]", "i8")])
-def test_numbers_that_would_change_are_refused(text: str, dtype: str) -> None:
-    with pytest.raises(InvalidArgumentError, match=f"expected numbers that {np.dtype(dtype).name} can hold"):
-        _of_dtype(_read(text), np.dtype(dtype))
-
-
-class Doubling(policy_pb2_grpc.PolicyServiceServicer):
-    """A gateway with one policy, which takes two integers and acts with twice of them."""
+    def __init__(self, space: gymnasium.Space[Any], takes_reward: bool = False) -> None:
+        described = spaces.from_gymnasium(space)
+        self._spec = common_pb2.PolicySpec(
+            observation_space=described,
+            action_space=described,
+            observation_tensors=spaces.tensor_specs(described, spaces.OBSERVATION),
+            action_tensors=spaces.tensor_specs(described, spaces.ACTION),
+        )
+        if takes_reward:
+            self._spec.observation_tensors.add(name=spaces.PREVIOUS_REWARD, dtype=common_pb2.DATA_TYPE_FLOAT32)
 
     async def GetPolicy(  # noqa: N802 - gRPC's name
         self, request: policy_pb2.GetPolicyRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> policy_pb2.GetPolicyResponse:
-        box = common_pb2.BoxSpace(dtype=common_pb2.DATA_TYPE_INT32, shape=[2], low=[0], high=[9])
-        space = common_pb2.Space(box=box)
-        spec = common_pb2.PolicySpec(
-            observation_space=space,
-            action_space=space,
-            observation_tensors=spaces.tensor_specs(space, spaces.OBSERVATION),
-            action_tensors=spaces.tensor_specs(space, spaces.ACTION),
-        )
-        policy = policy_pb2.Policy(name="doubling", default_version=7)
-        policy.versions.add(version=7, spec=spec, replicas=1)
+        policy = policy_pb2.Policy(name="echo", default_version=7)
+        policy.versions.add(version=7, spec=self._spec, replicas=1)
         return policy_pb2.GetPolicyResponse(policy=policy)
 
     async def Act(  # noqa: N802 - gRPC's name
         self, request: policy_pb2.ActRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> policy_pb2.ActResponse:
-        observation = tensors.decode(request.observation[spaces.OBSERVATION])
-        action = tensors.encode(np.multiply(observation, 2, dtype=np.int32))
-        return policy_pb2.ActResponse(action={spaces.ACTION: action}, version=7)
+        arrays = {name: tensors.decode(tensor) for name, tensor in request.observation.items()}
+        reward = arrays.pop(spaces.PREVIOUS_REWARD, np.zeros((), np.float32))
+        action = {
+            name.replace(spaces.OBSERVATION, spaces.ACTION, 1): tensors.encode(
+                (2 * array + reward.astype(array.dtype)).astype(array.dtype)
+            )
+            for name, array in arrays.items()
+        }
+        return policy_pb2.ActResponse(action=action, version=7)
 
     async def ListPolicies(  # noqa: N802 - gRPC's name
         self, request: policy_pb2.ListPoliciesRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -76,25 +70,69 @@ class Doubling(policy_pb2_grpc.PolicyServiceServicer):
         yield
 
 
+Serve = Callable[[Echo], CommandLine]
+
+VECTOR = Box(0, 99, (2,), np.int32)
+NESTED = Dict({"a/b": Box(0, 255, (2,), np.uint8), "größe": Tuple([Discrete(99), Box(-99, 99, (1,))])})
+
+
 @pytest.fixture
-def doubling(steersman: CommandLine) -> Iterator[None]:
-    with served(functools.partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, Doubling())) as address:
-        steersman.configure(gateway_address=address)
-        yield
+def serve(steersman: CommandLine) -> Iterator[Serve]:
+    """Serves a policy, and gives the command line that finds it."""
+    with contextlib.ExitStack() as serving:
+
+        def start(echo: Echo) -> CommandLine:
+            register = functools.partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, echo)
+            steersman.configure(gateway_address=serving.enter_context(served(register)))
+            return steersman
+
+        yield start
 
 
-@pytest.mark.usefixtures("doubling")
-def test_the_action_is_printed_with_the_version_and_the_latency(steersman: CommandLine) -> None:
-    printed = steersman("act", "doubling", "[1, 3]").output
+def test_the_action_is_printed_with_the_version_and_the_latency(serve: Serve) -> None:
+    steersman = serve(Echo(VECTOR))
+    printed = steersman("act", "echo", "[1, 3]").output
     assert re.fullmatch(r"action \[2, 6\], by version 7 in \d+\.\d ms\n", printed)
-    answer = json.loads(steersman("act", "doubling", "[[1, 3], [0, 2]]", "--json").output)
+    answer = json.loads(steersman("act", "echo", "[[1, 3], [0, 2]]", "--json").output)
     assert (answer["action"], answer["version"]) == ([[2, 6], [0, 4]], 7)
     assert answer["milliseconds"] > 0
 
 
-@pytest.mark.usefixtures("doubling")
-def test_an_observation_that_does_not_fit_is_explained(steersman: CommandLine) -> None:
-    result = steersman("act", "doubling", "[1, 2, 3]")
+def test_observations_and_actions_may_have_parts(serve: Serve) -> None:
+    steersman = serve(Echo(NESTED))
+    one = '{"a/b": [1, 2], "größe": [3, [0.25]]}'
+    assert steersman("act", "echo", one).output.startswith('action {"a/b": [2, 4], "größe": [6, [0.5]]}, by version 7')
+    many = json.loads(steersman("act", "echo", f"[{one}, {one}]", "--json").output)
+    assert many["action"] == {"a/b": [[2, 4], [2, 4]], "größe": [[6, 6], [[0.5], [0.5]]]}
+    as_arrays = json.loads(
+        steersman("act", "echo", json.dumps({"a/b": [[1, 2]], "größe": [[3], [[1]]]}), "--json").output
+    )
+    assert as_arrays["action"] == {"a/b": [[2, 4]], "größe": [[6], [[2]]]}
+
+
+def test_the_reward_of_the_step_before_is_passed_on(serve: Serve) -> None:
+    steersman = serve(Echo(Discrete(9), takes_reward=True))
+    assert json.loads(steersman("act", "echo", "3", "--reward", "2", "--json").output)["action"] == 8
+    assert json.loads(steersman("act", "echo", "[3, 4]", "--reward", "[2, 0]", "--json").output)["action"] == [8, 8]
+    assert "expected the reward of the step before" in steersman("act", "echo", "3").errors
+    assert "expected the reward as JSON, got 'x'" in steersman("act", "echo", "3", "--reward", "x").errors
+
+
+@pytest.mark.parametrize(
+    ("observation", "words"),
+    [
+        ("[1, 2, 3]", "expected observation int32[2], or a batch of them, got int64[3]"),
+        ("[0.5, 1]", "expected observation of dtype int32, got float64"),
+        ("[1, 3000000000]", "expected numbers that int32 can hold for observation, got 1 to 3000000000"),
+        ("[0, ", "expected the observation as JSON, got '[0, '"),
+        ("x", "expected the observation as JSON, got 'x'"),
+        ('["a", "b"]', "expected observation of dtype int32, got str"),
+        ("[null, 0]", "expected observation of dtype int32, got object"),
+        ("[[1, 2], [3]]", "expected observation int32[2], got sequences of unequal lengths"),
+        ("{}", "expected observation int32[2], or a batch of them, got object[]"),
+    ],
+)
+def test_an_observation_that_does_not_fit_is_explained(serve: Serve, observation: str, words: str) -> None:
+    result = serve(Echo(VECTOR))("act", "echo", observation)
     assert result.exit_code == 1
-    assert "Error: expected observation int32[2], or a batch of them, got int32[3]" in result.errors
-    assert "expected numbers that int32 can hold, got [0.5, 1.0]" in steersman("act", "doubling", "[0.5, 1]").errors
+    assert f"Error: {words}" in " ".join(result.errors.split())
