@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ class Step:
 class Act(Protocol):
     """Asks a policy for actions."""
 
-    async def __call__(self, step: Step, /) -> Sequence[Any]:
+    async def __call__(self, step: Step, /) -> Iterable[Any]:
         """Gives one action for each of a step's observations."""
 
 
@@ -162,7 +162,7 @@ class Rollout:
         for player in self._players:
             player.reset()
 
-    def _step(self, rows: list[_Player], actions: Sequence[Any]) -> None:
+    def _step(self, rows: list[_Player], actions: Iterable[Any]) -> None:
         for player, action in zip(rows, actions, strict=True):
             ended = player.step(action) if player.playing else None
             if ended is not None:

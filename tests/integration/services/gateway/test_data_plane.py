@@ -64,7 +64,8 @@ async def test_the_sync_client_says_the_same(gateway: GatewayProcess, bundle: Bu
             assert client.describe().spec == PolicyRuntime(bundle).spec
             np.testing.assert_array_equal(client.predict(batch)[0], client.act(batch))
             assert client.ask(batch[0]).version == 1
-            return client.act(batch)
+            actions: np.ndarray = client.act(batch)
+            return actions
 
     async with attached_replica(gateway, "linear", {1: bundle}):
         np.testing.assert_array_equal(await asyncio.to_thread(ask), expected_actions(bundle, batch))

@@ -74,7 +74,7 @@ def test_status_tells_what_is_not_reachable(steersman: CommandLine) -> None:
     ("arguments", "words"),
     [
         (["deploy", "cartpole:x"], "expected an address like cartpole or cartpole:7, got 'cartpole:x'"),
-        (["act", "cartpole", "[0, "], "expected a JSON array of numbers, got '[0, '"),
+        (["act", "cartpole", "[0, "], "expected the observation as JSON, got '[0, '"),
         (["train", "CartPole-v1", "--set", "lr"], "expected NAME=VALUE, such as lr=0.0003, got 'lr'"),
     ],
     ids=" ".join,

@@ -19,7 +19,7 @@ SPACES = [
     Discrete(3, start=-1),
     Discrete(3, dtype=np.int8),
     MultiDiscrete([2, 3], start=[0, -1]),
-    MultiDiscrete([[2, 3], [4, 5]]),
+    MultiDiscrete(np.array([[2, 3], [4, 5]])),
     MultiBinary(4),
     MultiBinary([2, 3]),
     Dict({"camera": Box(0, 255, (2,), np.uint8), "joints": Tuple([Discrete(2), MultiBinary(1)])}),

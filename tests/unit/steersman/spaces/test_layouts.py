@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 from hypothesis import given, settings
@@ -44,7 +45,7 @@ def test_parts_are_named_as_the_protocol_says() -> None:
 
 
 def test_specs_tell_dtypes_and_shapes() -> None:
-    space = Tuple([Box(0, 255, (84, 84, 4), "uint8"), Discrete(3)])
+    space = Tuple([Box(0, 255, (84, 84, 4), np.uint8), Discrete(3)])
     specs = spaces.tensor_specs(spaces.from_gymnasium(space), spaces.OBSERVATION)
     assert [tensors.describe(spec.dtype, spec.shape) for spec in specs] == ["uint8[84, 84, 4]", "int64[]"]
 

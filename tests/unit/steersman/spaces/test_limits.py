@@ -19,7 +19,7 @@ SPACE = Dict(
         "speed": Box(-1.0, 1.0, (2,)),
         "bounds": Box(np.array([-np.inf, 0], np.float32), np.array([0, np.inf], np.float32)),
         "phase": Discrete(3, start=-1),
-        "lots": MultiDiscrete([[2, 3]], start=[[0, 5]]),
+        "lots": MultiDiscrete(np.array([[2, 3]]), start=np.array([[0, 5]])),
         "mask": Tuple([MultiBinary(3)]),
     }
 )

@@ -94,7 +94,9 @@ def test_a_tuple_of_parts_and_a_list_of_samples_are_told_apart() -> None:
     ("numbers", "dtype"),
     [([0, 255], np.uint8), (np.array([0, 1], np.uint64), np.int8), ([True, False], np.int8), ([1, 2], np.float32)],
 )
-def test_numbers_may_come_in_other_dtypes_that_they_survive(numbers: spaces.Sample, dtype: type[np.generic]) -> None:
+def test_numbers_may_come_in_other_dtypes_that_they_survive(
+    numbers: spaces.Sample, dtype: type[np.integer[Any]]
+) -> None:
     low, high = (0, 1) if dtype is np.int8 else (0, 255)
     array = spaces.flatten(numbers, layout_of(Box(low, high, (2,), dtype)))["observation"]
     assert array.dtype == dtype
