@@ -73,3 +73,15 @@ def test_the_difference_between_spaces_is_named() -> None:
     spec.action_space.discrete.n = 3
     with pytest.raises(InvalidArgumentError, match=r"action space Discrete\(3\), as the policy has, got Discrete\(2\)"):
         check_spaces(gymnasium.make("CartPole-v1"), spec)
+
+
+def test_spaces_with_parts_are_compared_too() -> None:
+    environment = gymnasium.make("Blackjack-v1")
+    spec = spec_of("Blackjack-v1")
+    check_spaces(environment, spec)
+    spec.observation_space.tuple.parts[1].discrete.n = 12
+    with pytest.raises(
+        InvalidArgumentError,
+        match=r"space Tuple\(Discrete\(32\), Discrete\(12\), .*got Tuple\(Discrete\(32\), Discrete\(11\)",
+    ):
+        check_spaces(environment, spec)

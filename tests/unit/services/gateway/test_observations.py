@@ -1,14 +1,17 @@
 import math
+from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.observations import read_observation, refuse_nonfinite, tensor_formats
-from steersman import tensors
+from steersman import spaces, tensors
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
+from tests.gymnasium_spaces import SPACES
 
 FORMATS = tensor_formats(
     [
@@ -34,6 +37,25 @@ def test_one_observation_is_read() -> None:
 def test_a_batch_is_read(size: int) -> None:
     observation = read_observation(message(np.ones((size, 2, 3), np.float32), np.arange(size)), FORMATS)
     assert (observation.size, observation.batched) == (size, True)
+
+
+@given(space=SPACES, seed=st.integers(0, 2**31 - 1), size=st.integers(1, 4))
+@settings(deadline=None)
+def test_samples_of_any_space_are_read(space: gymnasium.Space[Any], seed: int, size: int) -> None:
+    """However many tensors they are, of whatever dtypes."""
+    space.seed(seed)
+    described = spaces.from_gymnasium(space)
+    layout = spaces.layout(described, spaces.OBSERVATION)
+    formats = tensor_formats(spaces.tensor_specs(described, spaces.OBSERVATION), "observation")
+    for sample, rows, batched in (
+        (space.sample(), 1, False),
+        ([space.sample() for _ in range(size)], size, True),
+    ):
+        arrays = spaces.flatten(sample, layout)
+        observation = read_observation({name: tensors.encode(array) for name, array in arrays.items()}, formats)
+        assert (observation.size, observation.batched) == (rows, batched)
+        assert observation.data == tuple(arrays[leaf.name].tobytes() for leaf in layout.leaves)
+        refuse_nonfinite(observation, formats)
 
 
 def test_tensors_of_different_batches_are_refused() -> None:
