@@ -6,7 +6,9 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from services.trainer.nesting import Path, leaves
 from steersman.errors import InvalidArgumentError
 
 
@@ -18,23 +20,25 @@ def check_spaces(observation_space: gymnasium.Space[Any], action_space: gymnasiu
         action_space: What the environment takes.
 
     Raises:
-        InvalidArgumentError: Unless observations are a Box of floats with at least one axis, and actions a Discrete or
-            a Box of floats with one axis.
+        InvalidArgumentError: Unless observations are Box, Discrete, MultiDiscrete or MultiBinary, and actions Discrete,
+            MultiDiscrete with one axis or a Box of floats with one axis; each alone or as parts of Dicts and Tuples.
     """
-    if not (_is_float_box(observation_space) and len(observation_space.shape or ()) > 0):
-        raise InvalidArgumentError(
-            f"expected an observation space that is a Box of float32 or float64 with at least one axis, got "
-            f"{observation_space}"
-        )
-    if isinstance(action_space, gymnasium.spaces.Discrete):
-        return
-    # RLlib gives the distribution's parameters as one row, and does not reshape what it samples from them.
-    if not (_is_float_box(action_space) and len(action_space.shape or ()) == 1):
-        raise InvalidArgumentError(
-            f"expected an action space that is a Discrete or a Box of float32 or float64 with one axis, got "
-            f"{action_space}"
-        )
+    for path, part in leaves(observation_space):
+        if not isinstance(part, Box | Discrete | MultiDiscrete | MultiBinary):
+            raise InvalidArgumentError(
+                f"expected an observation space made of Box, Discrete, MultiDiscrete and MultiBinary, got "
+                f"{_where(path, part)}"
+            )
+    for path, part in leaves(action_space):
+        # RLlib gives the distribution's parameters as one row, and does not reshape what it samples from them.
+        one_axis = len(part.shape or ()) == 1
+        is_known = isinstance(part, Discrete) or (isinstance(part, MultiDiscrete) and one_axis)
+        if not (is_known or (isinstance(part, Box) and np.dtype(part.dtype).kind == "f" and one_axis)):
+            raise InvalidArgumentError(
+                "expected an action space made of Discrete, MultiDiscrete with one axis and Box of float32 or float64 "
+                f"with one axis, got {_where(path, part)}"
+            )
 
 
-def _is_float_box(space: gymnasium.Space[Any]) -> bool:
-    return isinstance(space, gymnasium.spaces.Box) and space.dtype in (np.dtype(np.float32), np.dtype(np.float64))
+def _where(path: Path, part: gymnasium.Space[Any]) -> str:
+    return f"{part} at {'/'.join(map(str, path))}" if path else str(part)
