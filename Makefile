@@ -54,8 +54,9 @@ format: setup ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup ## Generate docs/settings.md
+docs: setup ## Generate docs/settings.md and docs/supported.md
 	$(BIN)/python -m deploy.settings_table
+	$(BIN)/python -m tests.integration.services.trainer.supported_table
 
 clean: ## Stop the local stack and delete all that was made, the virtual environment included
 	@if [ -e $(INSTALLED) ]; then $(BIN)/python -m deploy.local down; fi

@@ -109,6 +109,6 @@ def _write(
         action_tensors=spaces.tensor_specs(action_space, spaces.ACTION),
         environment_id="benchmark",
         algorithm="random weights",
-        action_distributions=[common_pb2.ActionDistribution(kind="categorical", parameters=actions)],
+        action_distributions=[common_pb2.ActionDistribution(kind="deterministic")],
     )
     return write_bundle(folder, model.SerializeToString(), spec, {"made by": "bench"})

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from services.common.bundle import NEXT_STATE_PREFIX, Bundle
-from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS, Distribution, distribution
+from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS, ActionDistributions
 from services.policy.randomness import Draw
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
@@ -20,6 +20,9 @@ Tensors = dict[str, npt.NDArray[np.generic]]
 """Arrays by wire name, each with a leading batch axis."""
 
 _WARM_UP_BATCH_SIZES = (1, 2, 32)
+
+PREVIOUS_ACTIONS = "state/previous_actions"
+"""The state that holds the last draws of a categorical policy plus one; see `PolicySpec.state_tensors`."""
 
 LOG_PROBABILITY = "log_probability"
 VALUE = "value"
@@ -64,7 +67,7 @@ class PolicyRuntime:
             self._session = onnxruntime.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise InvalidArgumentError(f"cannot load {bundle.model_path}: {error}") from error
-        self._distribution = self._find_distribution(bundle.spec)
+        self._distributions = ActionDistributions(bundle.spec)
         self.spec = self._complete_spec(bundle.spec)
         self._actions = [spec.name for spec in self.spec.action_tensors]
         self._states = [spec.name for spec in self.spec.state_tensors]
@@ -86,30 +89,26 @@ class PolicyRuntime:
             # The path of nearly every request: nothing but the model.
             return dict(zip(self._actions + self._states, self._session.run(self._greedy_outputs, inputs), strict=True))
         names = list(self._greedy_outputs)
-        wants_parameters = choice.draws is not None or choice.extras
-        if wants_parameters and self._distribution is not None:
+        if self._distributions:
             names.append(ACTION_DISTRIBUTION_INPUTS)
         if VALUE in choice.extras:
             names.append(VALUE)
         computed = dict(zip(names, self._session.run(names, inputs), strict=True))
         outputs = {name: computed[name] for name in self._actions}
         outputs |= {name: computed[NEXT_STATE_PREFIX + name] for name in self._states}
-        if self._distribution is not None and wants_parameters:
+        if self._distributions:
             parameters = computed[ACTION_DISTRIBUTION_INPUTS]
-            drawn = (
-                self._distribution.mode(parameters)
-                if choice.draws is None
-                else self._distribution.sample(parameters, choice.draws)
-            )
-            if choice.draws is not None:
-                outputs[self._actions[0]] = self._distribution.action(drawn)
-            computed[LOG_PROBABILITY] = self._distribution.log_probability(parameters, drawn)
+            if choice.draws is None:
+                drawn = self._distributions.mode(parameters)
+            else:
+                drawn = self._distributions.sample(parameters, choice.draws)
+                outputs |= self._distributions.actions(drawn)
+                if PREVIOUS_ACTIONS in outputs:
+                    # The model remembers its greedy action; what was taken is the draw.
+                    outputs[PREVIOUS_ACTIONS][:, -1] = drawn[0] + 1
+            if LOG_PROBABILITY in choice.extras:
+                computed[LOG_PROBABILITY] = self._distributions.log_probability(parameters, drawn)
         return outputs | {name: computed[name] for name in choice.extras}
-
-    def _find_distribution(self, spec: common_pb2.PolicySpec) -> Distribution | None:
-        """Makes the action distribution, if the model gives its parameters."""
-        outputs = {entry.name for entry in self._session.get_outputs()}
-        return distribution(spec) if ACTION_DISTRIBUTION_INPUTS in outputs else None
 
     def _complete_spec(self, spec: common_pb2.PolicySpec) -> common_pb2.PolicySpec:
         """Lists the extras that the model and its distribution can give."""
@@ -117,9 +116,12 @@ class PolicyRuntime:
         complete.CopyFrom(spec)
         del complete.extra_tensors[:]
         outputs = {entry.name: entry for entry in self._session.get_outputs()}
-        if self._distribution is not None:
-            shape = [int(length) for length in outputs[ACTION_DISTRIBUTION_INPUTS].shape[1:]]
-            complete.extra_tensors.add(name=ACTION_DISTRIBUTION_INPUTS, dtype=common_pb2.DATA_TYPE_FLOAT32, shape=shape)
+        if self._distributions:
+            complete.extra_tensors.add(
+                name=ACTION_DISTRIBUTION_INPUTS,
+                dtype=common_pb2.DATA_TYPE_FLOAT32,
+                shape=[self._distributions.parameters],
+            )
             complete.extra_tensors.add(name=LOG_PROBABILITY, dtype=common_pb2.DATA_TYPE_FLOAT32)
         if VALUE in outputs:
             complete.extra_tensors.add(name=VALUE, dtype=common_pb2.DATA_TYPE_FLOAT32)
@@ -129,9 +131,10 @@ class PolicyRuntime:
         inputs = {entry.name for entry in self._session.get_inputs()}
         outputs = {entry.name for entry in self._session.get_outputs()}
         expected = {spec.name for spec in (*self.spec.observation_tensors, *self.spec.state_tensors)}
-        if inputs != expected or not set(self._greedy_outputs) <= outputs:
+        wanted = self._greedy_outputs + ([ACTION_DISTRIBUTION_INPUTS] if self._distributions else [])
+        if inputs != expected or not set(wanted) <= outputs:
             raise InvalidArgumentError(
-                f"expected {bundle.model_path} to take {sorted(expected)} and give {self._greedy_outputs}, "
+                f"expected {bundle.model_path} to take {sorted(expected)} and give {wanted}, "
                 f"got {sorted(inputs)} and {sorted(outputs)}"
             )
 

@@ -22,6 +22,7 @@ from services.trainer.memory import PREVIOUS_REWARD
 from services.trainer.nesting import leaves
 from services.trainer.observation_connectors import observation_steps
 from steersman import spaces, tensors
+from steersman.errors import FailedPreconditionError
 from steersman.v1 import common_pb2
 
 
@@ -59,13 +60,23 @@ def load_checkpoint(folder: Path) -> TrainedPolicy:
 
     Args:
         folder: The algorithm's checkpoint.
+
+    Raises:
+        FailedPreconditionError: If it has no connectors.
     """
     # RLlib refuses relative paths.
     root = folder.absolute()
+    # An algorithm that learns from recordings has only the runners that evaluate it.
+    runners = [root / name for name in ("env_runner", "eval_env_runner") if (root / name).exists()]
+    if not runners:
+        raise FailedPreconditionError(
+            f"expected the connectors of an env runner in the checkpoint {folder}, got none; an algorithm that learns "
+            "from recordings saves them if it has an evaluation_interval"
+        )
     return TrainedPolicy(
         RLModule.from_checkpoint(str(root / "learner_group" / "learner" / "rl_module" / "default_policy")),
-        EnvToModulePipeline.from_checkpoint(str(root / "env_runner" / "env_to_module_connector")),
-        ModuleToEnvPipeline.from_checkpoint(str(root / "env_runner" / "module_to_env_connector")),
+        EnvToModulePipeline.from_checkpoint(str(runners[0] / "env_to_module_connector")),
+        ModuleToEnvPipeline.from_checkpoint(str(runners[0] / "module_to_env_connector")),
     )
 
 

@@ -25,7 +25,7 @@ class ScaleImages(SingleAgentObservationPreprocessor):  # type: ignore[misc] # R
         """Gives the space of what comes out: float32 in [0, 1]."""
         return gymnasium.spaces.Box(0.0, 1.0, input_observation_space.shape, np.float32)
 
-    def preprocess(self, observation: npt.NDArray[np.uint8], _episode: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401
+    def preprocess(self, observation: npt.NDArray[np.uint8], episode: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401
         """Scales one observation."""
         return observation.astype(np.float32) / LARGEST
 

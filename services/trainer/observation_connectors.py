@@ -92,7 +92,7 @@ def _mean_std_filter(piece: Any) -> ObservationStep:  # noqa: ANN401
     """Normalises with the statistics that the filter has now: frozen, where RLlib's own goes on learning."""
     space = piece.input_observation_space
     # RLlib's filter itself takes nothing else, and rounds what it does to integers.
-    if not isinstance(space, gymnasium.spaces.Box) or space.dtype.kind != "f":
+    if not isinstance(space, gymnasium.spaces.Box) or np.dtype(space.dtype).kind != "f":
         raise FailedPreconditionError(
             f"cannot export MeanStdFilter for {space}: expected a Box of floats; put FlattenObservations before it"
         )

@@ -198,12 +198,6 @@ def test_unknown_connector_piece_is_refused_by_name(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
-def test_recurrent_module_is_refused(tmp_path: Path) -> None:
-    policy = train(Case("CartPole-v1", model={"use_lstm": True, "max_seq_len": 8}), tmp_path, iterations=1)
-    with pytest.raises(FailedPreconditionError, match="use_lstm"):
-        export_bundle(policy, tmp_path / "bundle", environment_id="CartPole-v1", algorithm="PPO", provenance={})
-
-
 def test_actions_from_another_start_need_their_connector_piece(tmp_path: Path) -> None:
     policy = train(CASES["flattened float64, actions from 3"], tmp_path, iterations=1)
     policy.module_to_env.remove(AddActionStart)

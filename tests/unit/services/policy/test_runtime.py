@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from services.common.bundle import MODEL, write_bundle
-from services.policy.distributions import DiagonalGaussian
+from services.policy.distributions.gaussian import DiagonalGaussian
 from services.policy.randomness import Draw
 from services.policy.runtime import GREEDY, Choice, PolicyRuntime, Tensors
 from steersman.errors import InvalidArgumentError

@@ -139,7 +139,7 @@ def test_integers_that_rllib_flattens_wrongly_are_refused(space: Space[Any]) -> 
 def test_a_filter_of_integers_is_refused() -> None:
     piece = placed(MeanStdFilter(), Box(0, 255, (2,), np.int32))
     piece._init_new_filters()
-    with pytest.raises(FailedPreconditionError, match="expected floats"):
+    with pytest.raises(FailedPreconditionError, match="expected a Box of floats"):
         observation_steps(pipeline(piece))
 
 
