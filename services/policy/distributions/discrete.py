@@ -73,7 +73,8 @@ class MultiCategorical:
 
     def action(self, drawn: Array) -> Array:
         """See `PartDistribution`."""
-        return (drawn + self._start).reshape(-1, *self._shape).astype(self._dtype)
+        action: Array = (drawn + self._start).reshape(-1, *self._shape).astype(self._dtype)
+        return action
 
     def _places(self, row: Array) -> list[Array]:
         return np.split(row, self._boundaries, axis=1)

@@ -61,7 +61,8 @@ class DiagonalGaussian:
             drawn = self._low + (drawn + 1.0) * (self._high - self._low) / 2.0
         if self._transform != "none":
             drawn = np.clip(drawn, self._low, self._high)
-        return drawn.reshape(-1, *self._shape).astype(self._dtype)
+        action: Array = drawn.reshape(-1, *self._shape).astype(self._dtype)
+        return action
 
     def _split(self, parameters: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         means, log_deviations = np.split(parameters.astype(np.float64), 2, axis=1)

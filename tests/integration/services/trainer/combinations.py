@@ -28,7 +28,7 @@ NESTED = Dict(
     }
 )
 MASKED = Dict({"action_mask": Box(0.0, 1.0, (3,), np.float32), "observations": VECTOR})
-CHOICE = Discrete(3)
+CHOICE: Space[Any] = Discrete(3)
 FORCES = Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32))
 NESTED_ACTION = Dict({"push": FORCES, "gear": CHOICE, "lights": Tuple((MultiDiscrete([2, 3]), CHOICE))})
 

@@ -72,6 +72,4 @@ def register() -> None:
     """Makes the environments known to Gymnasium in this process."""
     if ODD not in gymnasium.registry:
         gymnasium.register(ODD, entry_point=lambda **_: Odd())
-        gymnasium.register(
-            ANY, entry_point=lambda observation_space, action_space: AnySpaces(observation_space, action_space)
-        )
+        gymnasium.register(ANY, entry_point=lambda **spaces: AnySpaces(**spaces))

@@ -153,8 +153,8 @@ def _lockstep(
     while not ended:
         expected, for_environment = rllib.act()
         yield expected, bundle.act(observation, reward)
-        observation, reward, terminated, truncated, _ = environment.step(for_environment)
-        reward = float(reward)
+        observation, given, terminated, truncated, _ = environment.step(for_environment)
+        reward = float(given)
         ended = terminated or truncated
         rllib.observe(observation, reward, terminated, truncated)
 

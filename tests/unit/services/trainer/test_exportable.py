@@ -49,7 +49,7 @@ def test_observations_that_are_not_are_named_with_their_place() -> None:
         Box(0, 5, (2,), np.int32),
         Box(-1.0, 1.0, (2, 2), np.float32),
         Box(-1.0, 1.0, (), np.float32),
-        MultiDiscrete([[2], [3]]),
+        MultiDiscrete(np.array([[2], [3]])),
         MultiBinary(2),
         Tuple((Discrete(2), MultiBinary(2))),
     ],

@@ -28,7 +28,7 @@ TIMELESS = settings(deadline=None)
 """How long arithmetic takes says nothing about it, and torch is slow at first."""
 
 OBSERVATIONS = Box(-np.inf, np.inf, (3,), np.float32)
-ACTIONS = Discrete(3)
+ACTIONS: Space[Any] = Discrete(3)
 floats = st.floats(-1e3, 1e3, width=32)
 batches = arrays.arrays(np.float32, (5, 3), elements=floats)
 
@@ -127,7 +127,7 @@ def test_parts_can_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "space", [Discrete(3, start=1), MultiDiscrete([2, 3], start=[0, 1]), MultiDiscrete([[2], [3]])]
+    "space", [Discrete(3, start=1), MultiDiscrete([2, 3], start=[0, 1]), MultiDiscrete(np.array([[2], [3]]))]
 )
 def test_integers_that_rllib_flattens_wrongly_are_refused(space: Space[Any]) -> None:
     piece = FlattenObservations(Box(-1, 1, (2,), np.float32), Discrete(2))

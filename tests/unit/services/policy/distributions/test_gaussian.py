@@ -48,7 +48,7 @@ def test_a_gaussian_log_probability_is_torchs() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 8.0], ids=["deviations inside", "deviations beyond what RLlib allows"])
 def test_a_squashed_log_probability_is_torchs(scale: float) -> None:
-    parameters = PARAMETERS * np.float32([1, 1, 1, scale, scale, scale])
+    parameters = (PARAMETERS * np.repeat([1.0, scale], 3)).astype(np.float32)
     means, log_deviations = torch.from_numpy(parameters).double().chunk(2, dim=1)
     normal = torch.distributions.Normal(means, log_deviations.clamp(-5, 2).exp())
     squashed = torch.distributions.TransformedDistribution(normal, torch.distributions.TanhTransform())
