@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import inspect
 import typing
 from typing import Any
@@ -17,10 +18,12 @@ from ray._common.deprecation import DEPRECATED_VALUE
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 
 from services.common.structs import plain_values
 from services.trainer.action_start import AddActionStart, needs_action_start
 from services.trainer.environments import spaces_of
+from services.trainer.image_scaling import ScaleImages, is_image
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
 
@@ -126,8 +129,6 @@ def build_config(spec: trainer_pb2.RunSpec) -> Any:  # noqa: ANN401 - RLlib has 
     settings = complete_settings(plain_values(spec.settings))
     model = {name: value for name, value in settings.items() if name in _MODEL_TYPES}
     training = {name: value for name, value in settings.items() if name in _TRAINING_TYPES}
-    if model.get("use_lstm"):
-        raise InvalidArgumentError("expected use_lstm to be false, got true: recurrent policies cannot be exported")
     kwargs = plain_values(spec.environment.kwargs)
     observation_space, action_space = spaces_of(spec.environment.id, kwargs)
     shifted = needs_action_start(action_space)
@@ -143,7 +144,7 @@ def build_config(spec: trainer_pb2.RunSpec) -> Any:  # noqa: ANN401 - RLlib has 
                 num_env_runners=spec.num_env_runners,
                 num_envs_per_env_runner=spec.num_envs_per_env_runner,
                 num_cpus_per_env_runner=CPUS_PER_PROCESS,
-                env_to_module_connector=_flatten if _flattens(observation_space, model) else None,
+                env_to_module_connector=lambda *_, **__: _observation_pieces(observation_space, spec, model),
                 module_to_env_connector=_add_action_start if shifted else None,
             )
             .learners(
@@ -156,13 +157,33 @@ def build_config(spec: trainer_pb2.RunSpec) -> Any:  # noqa: ANN401 - RLlib has 
             # of telling why.
             .fault_tolerance(restart_failed_env_runners=False)
             .training(**training)
-            .rl_module(model_config=DefaultModelConfig(**model))
+            .rl_module(model_config=DefaultModelConfig(**model), rl_module_spec=_module_spec(spec))
             .debugging(seed=spec.seed)
         )
         config.validate()
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(f"RLlib refuses the settings: {_one_line(error)}") from error
     return config
+
+
+def _module_spec(spec: trainer_pb2.RunSpec) -> Any:  # noqa: ANN401
+    """Makes RLlib's description of the run's network, without spaces and settings.
+
+    Raises:
+        InvalidArgumentError: If the class that was asked for cannot be found.
+    """
+    if not spec.module_class:
+        return PPOConfig().get_default_rl_module_spec()
+    module, separator, name = spec.module_class.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name) if separator else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidArgumentError(f"cannot import {spec.module_class!r}: {_one_line(error)}") from error
+    if not (isinstance(found, type) and issubclass(found, RLModule)):
+        raise InvalidArgumentError(
+            f'expected "package.module:Class" of an RLModule as the module class, got {spec.module_class!r}'
+        )
+    return RLModuleSpec(module_class=found)
 
 
 def check_model(spec: trainer_pb2.RunSpec) -> None:
@@ -177,9 +198,11 @@ def check_model(spec: trainer_pb2.RunSpec) -> None:
     settings = complete_settings(plain_values(spec.settings))
     model = {name: value for name, value in settings.items() if name in _MODEL_TYPES}
     observation_space, action_space = spaces_of(spec.environment.id, plain_values(spec.environment.kwargs))
-    if _flattens(observation_space, model):
-        observation_space = FlattenObservations().recompute_output_observation_space(observation_space, action_space)
-    module = PPOConfig().get_default_rl_module_spec()
+    for piece in _observation_pieces(observation_space, spec, model):
+        # Only now: RLlib's pieces look at settings that their constructors have not set yet.
+        piece.input_action_space, piece.input_observation_space = action_space, observation_space
+        observation_space = piece.observation_space
+    module = _module_spec(spec)
     module.observation_space, module.action_space = observation_space, action_space
     module.model_config = DefaultModelConfig(**model)
     try:
@@ -199,13 +222,25 @@ def _one_line(error: Exception) -> str:
     return " ".join(text.split()) or type(error).__name__
 
 
-def _flattens(observation_space: gymnasium.Space[Any], model: dict[str, Any]) -> bool:
-    """Tells whether observations are flattened: without filters for convolutions, the networks take one axis."""
-    return len(observation_space.shape or ()) != 1 and not model.get("conv_filters")
+def _observation_pieces(
+    observation_space: gymnasium.Space[Any], spec: trainer_pb2.RunSpec, model: dict[str, Any]
+) -> list[Any]:
+    """Makes the connector pieces that bring observations to what RLlib's networks take.
 
-
-def _flatten(*_: Any, **__: Any) -> list[Any]:  # noqa: ANN401 - RLlib's signature
-    return [FlattenObservations()]
+    They take one axis of numbers; or images, which are bytes of three axes, or any Box if there are filters for
+    convolutions. A network of the user's own takes what the environment emits, but for bytes.
+    """
+    pieces: list[Any] = []
+    if is_image(observation_space):
+        pieces.append(ScaleImages())
+    axes = len(observation_space.shape or ())
+    is_numbers = isinstance(observation_space, gymnasium.spaces.Box) and axes == 1
+    is_convolved = isinstance(observation_space, gymnasium.spaces.Box) and (
+        bool(model.get("conv_filters")) or (is_image(observation_space) and axes == 3)
+    )
+    if not (is_numbers or is_convolved or spec.module_class):
+        pieces.append(FlattenObservations())
+    return pieces
 
 
 def _add_action_start(*_: Any, **__: Any) -> list[Any]:  # noqa: ANN401 - RLlib's signature

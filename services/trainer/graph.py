@@ -112,7 +112,7 @@ class PolicyGraph(torch.nn.Module):  # type: ignore[misc] # torch is not type-ch
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Computes actions; see the class."""
         observation, memory = self._read(inputs)
-        batch, outputs = self._run_module(observation, memory)
+        outputs = self._run_module(self._batch(observation, memory), memory)
         actions, parameters = self._choose(outputs)
         if PREVIOUS_ACTIONS in memory.before:
             # Before anything is done to the action: what the module chose, plus one, since 0 means "none".
@@ -126,7 +126,7 @@ class PolicyGraph(torch.nn.Module):  # type: ignore[misc] # torch is not type-ch
         if self._draws:
             results.append(parameters)
         if self._gives_value:
-            values = self.module.compute_values(batch)
+            values = self.module.compute_values(self._batch(observation, memory))
             results.append(values.reshape(values.shape[0]).to(torch.float32))
         return (*results, *(memory.after[state.name] for state in self.states))
 
@@ -144,21 +144,24 @@ class PolicyGraph(torch.nn.Module):  # type: ignore[misc] # torch is not type-ch
             observation = step.apply(observation, memory)
         return observation, memory
 
-    def _run_module(self, observation: Nested, memory: Memory) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Gives what the module took and what it gave, which for a recurrent one has no axis of time any more."""
+    def _batch(self, observation: Nested, memory: Memory) -> dict[str, Any]:
+        """Makes what the module takes: each time anew, since some modules take it apart in place."""
         batch: dict[str, Any] = {Columns.OBS: _map(_as_rllib_does, observation)}
-        stateful = self.module.is_stateful()
-        if stateful:
+        if self.module.is_stateful():
             batch[Columns.OBS] = _map(lambda tensor: tensor.unsqueeze(1), batch[Columns.OBS])
             batch[Columns.STATE_IN] = read_state(self.module, memory)
+        return batch
+
+    def _run_module(self, batch: dict[str, Any], memory: Memory) -> dict[str, Any]:
+        """Gives what the module gives, which for a recurrent one has no axis of time any more."""
         # forward_inference() would switch the module between training and evaluation on every call.
-        outputs = self.module._forward_inference(batch)  # noqa: SLF001
-        if stateful:
+        outputs: dict[str, Any] = self.module._forward_inference(batch)  # noqa: SLF001
+        if self.module.is_stateful():
             write_state(outputs[Columns.STATE_OUT], memory)
             for column in (Columns.ACTION_DIST_INPUTS, Columns.ACTIONS):
                 if column in outputs:
                     outputs[column] = outputs[column].squeeze(1)
-        return batch, outputs
+        return outputs
 
     def _choose(self, outputs: dict[str, Any]) -> tuple[list[torch.Tensor], torch.Tensor | None]:
         """Gives the greedy action and the parameters of its distribution, in our order of the action's parts."""
@@ -175,7 +178,7 @@ class PolicyGraph(torch.nn.Module):  # type: ignore[misc] # torch is not type-ch
         """Runs the module once, since some of RLlib's distributions know their parts only from an example."""
         with torch.no_grad():
             observation, memory = self._read(self.example(2))
-            _, outputs = self._run_module(observation, memory)
+            outputs = self._run_module(self._batch(observation, memory), memory)
         if Columns.ACTIONS in outputs:
             # The module decides by itself, as the one of DQN.
             return [LeafDistribution("deterministic", 0, lambda actions: actions)]

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from services.common.bundle import Bundle
-from steersman import spaces
+from services.common.bundle import NEXT_STATE_PREFIX, Bundle
+from steersman import spaces, tensors
 
 
 def play(bundle: Bundle, environment_kwargs: dict[str, Any], episodes: int, seed: int) -> npt.NDArray[np.float64]:
@@ -34,16 +34,18 @@ def play(bundle: Bundle, environment_kwargs: dict[str, Any], episodes: int, seed
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=["CPUExecutionProvider"])
+    policy = _Policy(bundle, session, episodes)
     environments = [gymnasium.make(bundle.spec.environment_id, **environment_kwargs) for _ in range(episodes)]
     try:
         observations = [environment.reset(seed=seed + i)[0] for i, environment in enumerate(environments)]
         returns = np.zeros(episodes, np.float64)
+        rewards = np.zeros(episodes, np.float32)
         playing = list(range(episodes))
         while playing:
-            batch = np.stack([observations[i] for i in playing])
-            (actions,) = session.run([spaces.ACTION], {spaces.OBSERVATION: batch})
+            actions = policy.act([observations[i] for i in playing], rewards[playing], playing)
             for i, action in zip(tuple(playing), actions, strict=True):
                 observations[i], reward, terminated, truncated, _ = environments[i].step(action)
+                rewards[i] = float(reward)
                 returns[i] += float(reward)
                 if terminated or truncated:
                     playing.remove(i)
@@ -51,3 +53,45 @@ def play(bundle: Bundle, environment_kwargs: dict[str, Any], episodes: int, seed
     finally:
         for environment in environments:
             environment.close()  # type: ignore[no-untyped-call] # Gymnasium's signature
+
+
+class _Policy:
+    """A bundle's greedy actions, with the state of each episode.
+
+    Args:
+        bundle: The bundle.
+        session: Its model.
+        episodes: How many episodes there are.
+    """
+
+    def __init__(self, bundle: Bundle, session: onnxruntime.InferenceSession, episodes: int) -> None:
+        spec = bundle.spec
+        self._session = session
+        self._observation = spaces.layout(spec.observation_space, spaces.OBSERVATION)
+        self._action = spaces.layout(spec.action_space, spaces.ACTION)
+        self._takes_reward = any(entry.name == spaces.PREVIOUS_REWARD for entry in spec.observation_tensors)
+        self._action_names = [entry.name for entry in spec.action_tensors]
+        self._states = {
+            entry.name: np.zeros((episodes, *entry.shape), tensors.NUMPY_DTYPES[entry.dtype])
+            for entry in spec.state_tensors
+        }
+
+    def act(self, observations: list[Any], rewards: npt.NDArray[np.float32], episodes: list[int]) -> list[Any]:
+        """Gives an action for each of some episodes.
+
+        Args:
+            observations: One for each of these episodes.
+            rewards: Of the step before, likewise.
+            episodes: Which episodes they are.
+        """
+        inputs: dict[str, Any] = dict(spaces.flatten(observations, self._observation))
+        if self._takes_reward:
+            inputs[spaces.PREVIOUS_REWARD] = rewards
+        inputs |= {name: state[episodes] for name, state in self._states.items()}
+        names = self._action_names + [NEXT_STATE_PREFIX + name for name in self._states]
+        outputs = dict(zip(names, self._session.run(names, inputs), strict=True))
+        for name, state in self._states.items():
+            state[episodes] = outputs[NEXT_STATE_PREFIX + name]
+        return spaces.unbatch(
+            spaces.unflatten({name: outputs[name] for name in self._action_names}, self._action), self._action
+        )

@@ -31,6 +31,9 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Algorithm setting; may be repeated.")
     ] = None,
+    module: Annotated[
+        str, typer.Option(metavar="PACKAGE.MODULE:CLASS", help="An RLModule of your own instead of RLlib's network.")
+    ] = "",
     environment_setting: Annotated[
         list[str] | None,
         typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
@@ -61,6 +64,7 @@ def train(
             policy=policy or policy_name(environment),
             environment=trainer_pb2.Environment(id=environment),
             algorithm=algorithm,
+            module_class=module,
             num_env_runners=num_env_runners,
             num_envs_per_env_runner=num_envs_per_env_runner,
             num_learners=num_learners,

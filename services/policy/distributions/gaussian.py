@@ -45,7 +45,8 @@ class DiagonalGaussian:
         means, log_deviations = self._split(parameters)
         radius, angle = np.split(uniforms, 2, axis=1)
         normals = np.sqrt(-2.0 * np.log(radius)) * np.cos(2.0 * math.pi * angle)
-        return means + np.exp(log_deviations) * normals
+        drawn: Array = means + np.exp(log_deviations) * normals
+        return drawn
 
     def log_probability(self, parameters: Array, drawn: Array) -> npt.NDArray[np.float64]:
         """See `PartDistribution`; the density is that of the draw, before it is taken to the action space."""

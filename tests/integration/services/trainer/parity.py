@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
+import tree
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -21,7 +23,6 @@ from services.common.bundle import read_bundle
 from services.policy.runtime import LOG_PROBABILITY, VALUE, Choice, PolicyRuntime
 from services.trainer.export import TrainedPolicy, export_bundle, load_checkpoint
 from services.trainer.graph import ACTION_DISTRIBUTION_INPUTS
-from services.trainer.memory import PREVIOUS_REWARD
 from services.trainer.nesting import leaves
 from steersman import spaces, tensors
 from tests.integration.services.trainer import environments, recordings
@@ -182,17 +183,18 @@ class RllibPlayer:
             batch = policy.env_to_module(
                 rl_module=policy.module, batch={}, episodes=[self._episode], explore=False, shared_data=shared
             )
-            outputs = policy.module._forward_inference(dict(batch))
+            # Copies, since modules may take their input apart in place.
+            outputs = policy.module._forward_inference(copy.deepcopy(batch))
             value = None
             if hasattr(policy.module, "compute_values"):
-                value = float(policy.module.compute_values(dict(batch)).reshape(()))
+                value = float(policy.module.compute_values(copy.deepcopy(batch)).reshape(()))
             parameters, log_probability = self._distribution(outputs)
         given = policy.module_to_env(
             rl_module=policy.module, batch=outputs, episodes=[self._episode], explore=False, shared_data=shared
         )
-        self._chosen = given[Columns.ACTIONS][0]
+        self._chosen = _first(given[Columns.ACTIONS])
         self._extra = {key: parts[0] for key, parts in given.items() if key == Columns.STATE_OUT}
-        for_environment = given.get(Columns.ACTIONS_FOR_ENV, given[Columns.ACTIONS])[0]
+        for_environment = _first(given.get(Columns.ACTIONS_FOR_ENV, given[Columns.ACTIONS]))
         return Step(_parts(for_environment, policy.action_space), parameters, value, log_probability), for_environment
 
     def observe(
@@ -236,11 +238,10 @@ class BundlePlayer:
         }
 
     def act(self, observation: Any, reward: float) -> Step:  # noqa: ANN401 - a sample of any space
-        takes_reward = self._spec.observation_tensors[-1].name == PREVIOUS_REWARD
-        plain = [entry for entry in self._spec.observation_tensors if entry.name != PREVIOUS_REWARD]
-        inputs = {name: array[np.newaxis] for name, array in spaces.flatten(observation, plain).items()}
-        if takes_reward:
-            inputs[PREVIOUS_REWARD] = np.array([reward], np.float32)
+        layout = spaces.layout(self._spec.observation_space, spaces.OBSERVATION)
+        inputs = {name: array[np.newaxis] for name, array in spaces.flatten(observation, layout).items()}
+        if self._spec.observation_tensors[-1].name == spaces.PREVIOUS_REWARD:
+            inputs[spaces.PREVIOUS_REWARD] = np.array([reward], np.float32)
         outputs = self._runtime.compute(inputs | self._state, Choice(extras=self._extras))
         self._state = {name: outputs[name] for name in self._state}
         parameters = outputs.get(ACTION_DISTRIBUTION_INPUTS)
@@ -250,6 +251,11 @@ class BundlePlayer:
             float(outputs[VALUE][0]) if VALUE in outputs else None,
             float(outputs[LOG_PROBABILITY][0]) if LOG_PROBABILITY in outputs else None,
         )
+
+
+def _first(actions: Any) -> Any:  # noqa: ANN401 - of any space
+    """Takes the first action of a batch, which RLlib gives as a list, or nested as the space is."""
+    return tree.map_structure(lambda part: part[0], actions) if isinstance(actions, dict | tuple) else actions[0]
 
 
 def _parts(action: Any, space: gymnasium.Space[Any]) -> list[npt.NDArray[Any]]:  # noqa: ANN401

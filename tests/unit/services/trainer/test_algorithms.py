@@ -5,12 +5,13 @@ import pytest
 from services.trainer import algorithms
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
+from tests.integration.services.trainer import environments
 
 
-def spec(**settings: float | str | list[int]) -> trainer_pb2.RunSpec:
+def spec(environment: str = "CartPole-v1", /, **settings: object) -> trainer_pb2.RunSpec:
     made = trainer_pb2.RunSpec(
         policy="cartpole",
-        environment=trainer_pb2.Environment(id="CartPole-v1"),
+        environment=trainer_pb2.Environment(id=environment),
         algorithm="PPO",
         num_env_runners=2,
         num_envs_per_env_runner=8,
@@ -67,6 +68,45 @@ def test_model_that_rllib_cannot_build_is_refused() -> None:
         algorithms.check_model(spec(fcnet_activation="wavelet"))
 
 
-def test_recurrent_policies_are_refused_before_they_are_trained() -> None:
-    with pytest.raises(InvalidArgumentError, match="use_lstm"):
-        algorithms.build_config(spec(use_lstm=True))
+def pieces(environment: str, **settings: object) -> list[str]:
+    """Names the connector pieces that a run puts before its network."""
+    made = algorithms.build_config(spec(environment, **settings))
+    return [type(piece).__name__ for piece in made._env_to_module_connector(None, None, None)]
+
+
+def test_observations_are_brought_to_what_networks_take() -> None:
+    environments.register()
+    assert pieces("CartPole-v1") == []
+    assert pieces("CartPole-v1", use_lstm=True) == []
+    assert pieces("FrozenLake-v1") == ["FlattenObservations"]
+    assert pieces(environments.ODD) == ["FlattenObservations"]
+    assert pieces(environments.IMAGES) == ["ScaleImages"]
+
+
+@pytest.mark.parametrize("environment", ["FrozenLake-v1", environments.IMAGES])
+@pytest.mark.parametrize("use_lstm", [False, True])
+def test_networks_for_these_are_built(environment: str, use_lstm: bool) -> None:
+    environments.register()
+    algorithms.check_model(spec(environment, use_lstm=use_lstm))
+
+
+def test_a_network_of_ones_own_is_taken() -> None:
+    asked = spec()
+    asked.module_class = "ray.rllib.algorithms.bc.torch.default_bc_torch_rl_module:DefaultBCTorchRLModule"
+    assert algorithms.build_config(asked).rl_module_spec.module_class.__name__ == "DefaultBCTorchRLModule"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no.such:Thing", "No module named 'no'"),
+        ("json:Thing", "has no attribute 'Thing'"),
+        ("json:loads", "of an RLModule"),
+        ("json", "of an RLModule"),
+    ],
+)
+def test_what_is_no_network_is_refused(path: str, message: str) -> None:
+    asked = spec()
+    asked.module_class = path
+    with pytest.raises(InvalidArgumentError, match=message):
+        algorithms.build_config(asked)

@@ -7,6 +7,7 @@ import pytest
 from services.trainer import validation
 from steersman.errors import InvalidArgumentError
 from steersman.v1.trainer_pb2 import Environment, RunSpec, StopCriteria
+from tests.integration.services.trainer import environments
 
 ONE = StopCriteria(iterations=1)
 
@@ -77,8 +78,9 @@ def test_unknown_algorithm() -> None:
 
 
 def test_spaces_that_cannot_be_exported_are_refused_before_training() -> None:
+    environments.register()
     with pytest.raises(InvalidArgumentError, match="observation space"):
-        validation.complete(spec(environment="FrozenLake-v1"))
+        validation.complete(spec(environment=environments.TEXTS))
 
 
 def test_a_spec_that_mlflow_could_not_hold_is_refused() -> None:
