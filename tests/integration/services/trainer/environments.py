@@ -74,7 +74,8 @@ def register() -> None:
     """Makes the environments known to Gymnasium in this process."""
     if ODD not in gymnasium.registry:
         gymnasium.register(ODD, entry_point=lambda **_: Odd())
-        images, choice = gymnasium.spaces.Box(0, 255, (42, 42, 1), np.uint8), gymnasium.spaces.Discrete(3)
+        images = gymnasium.spaces.Box(0, 255, (42, 42, 1), np.uint8)
+        choice: gymnasium.Space[Any] = gymnasium.spaces.Discrete(3)
         gymnasium.register(IMAGES, entry_point=lambda **_: AnySpaces(images, choice))
         gymnasium.register(TEXTS, entry_point=lambda **_: AnySpaces(gymnasium.spaces.Text(5), choice))
         gymnasium.register(ANY, entry_point=lambda **spaces: AnySpaces(**spaces))

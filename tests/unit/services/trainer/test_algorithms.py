@@ -8,7 +8,7 @@ from steersman.v1 import trainer_pb2
 from tests.integration.services.trainer import environments
 
 
-def spec(environment: str = "CartPole-v1", /, **settings: object) -> trainer_pb2.RunSpec:
+def spec(environment: str = "CartPole-v1", /, **settings: float | str | list[int]) -> trainer_pb2.RunSpec:
     made = trainer_pb2.RunSpec(
         policy="cartpole",
         environment=trainer_pb2.Environment(id=environment),
@@ -68,7 +68,7 @@ def test_model_that_rllib_cannot_build_is_refused() -> None:
         algorithms.check_model(spec(fcnet_activation="wavelet"))
 
 
-def pieces(environment: str, **settings: object) -> list[str]:
+def pieces(environment: str, **settings: float) -> list[str]:
     """Names the connector pieces that a run puts before its network."""
     made = algorithms.build_config(spec(environment, **settings))
     return [type(piece).__name__ for piece in made._env_to_module_connector(None, None, None)]
