@@ -16,6 +16,7 @@ _CHARTS = (
     ("actions_per_s", "Requests answered per second", "longer is better"),
     ("p50_ms", "Median latency, milliseconds", "shorter is better"),
     ("p99_ms", "99th percentile of latency, milliseconds", "shorter is better"),
+    ("us_per_observation", "Microseconds per observation", "shorter is better"),
 )
 _STYLE = """
 :root { --ink: #10212b; --soft: #5d6b73; --line: #dbe2e5; --paper: #fff; --ours: #0f766e; --theirs: #9fb3bd; }
@@ -96,7 +97,7 @@ def _chart(rows: Sequence[Row]) -> str:
         y += 22
         for row in group:
             width, low, high = (_BAR_WIDTH * number / largest for number in (row.median, row.min, row.max))
-            style = "bar ours" if row.system == OURS else "bar"
+            style = "bar ours" if row.system in OURS else "bar"
             parts.append(
                 f"<text x='0' y='{y + 13}'>{html.escape(row.system)}</text>"
                 f"<rect class='{style}' x='{_LABEL_WIDTH}' y='{y + 2}' width='{width:.1f}' height='14' rx='2'/>"

@@ -14,6 +14,15 @@ from bench.targets import Target, find, holds, value
 CPU = "cpu_s_per_1000_actions."
 MEMORY = "rss_mb."
 
+_METRICS = {
+    "actions_per_s": "actions/s",
+    "observations_per_s": "observations/s",
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "mean_batch_size": "mean batch",
+    "us_per_observation": "µs/observation",
+}
+
 
 def print_report(console: Console, rows: Sequence[Row], section: Section) -> None:
     """Prints a section's rows, with the medians' spread, and whether its targets hold."""
@@ -29,16 +38,15 @@ def print_report(console: Console, rows: Sequence[Row], section: Section) -> Non
 
 def _numbers(rows: Sequence[Row], section: Section) -> Table:
     table = Table(title=f"Section {section.name}: medians (smallest to largest turn)", title_justify="left")
-    for column in ("load", "system", "actions/s", "observations/s", "p50 ms", "p99 ms", "mean batch"):
+    shown = {metric: title for metric, title in _METRICS.items() if any(row.metric == metric for row in rows)}
+    for column in ("load", "system", *shown.values()):
         table.add_column(column, justify="left" if column in ("load", "system") else "right")
     for load, system in dict.fromkeys((row.load, row.system) for row in rows):
-        cells = [_cell(rows, load, system, metric) for metric in ("actions_per_s", "observations_per_s")]
-        if cells[0] == cells[1]:
-            cells[1] = ""  # one observation a request
-        cells += [_cell(rows, load, system, metric) for metric in ("p50_ms", "p99_ms")]
-        if any(cells):
-            batch = find(rows, load, system, "mean_batch_size")
-            table.add_row(load, system, *cells, f"{batch.median:.1f}" if batch else "")
+        cells = {metric: _cell(rows, load, system, metric) for metric in shown}
+        if cells.get("observations_per_s") == cells.get("actions_per_s", ""):
+            cells["observations_per_s"] = ""  # one observation a request
+        if any(cells.values()):
+            table.add_row(load, system, *(cells[metric] for metric in shown))
     return table
 
 
@@ -84,5 +92,5 @@ def _cell(rows: Sequence[Row], load: str, system: str, metric: str) -> str:
     row = find(rows, load, system, metric)
     if row is None:
         return ""
-    digits = 2 if metric.endswith("_ms") else 0
+    digits = 0 if metric.endswith("_per_s") else 2
     return f"{row.median:,.{digits}f} ({row.min:,.{digits}f} to {row.max:,.{digits}f})"

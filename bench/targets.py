@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from bench.results import Row
 
-OURS = "steersman"
+OURS = frozenset({"steersman", "bundle"})
+"""The systems that are Steersman, or a part of it."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Target:
         against: The system that Steersman's number is divided by; None for a bound on the number itself.
         bound: The bound.
         at_least: Whether the value must be at least the bound; else at most.
+        ours: The system whose number it is.
     """
 
     load: str
@@ -27,6 +29,7 @@ class Target:
     against: str | None
     bound: float
     at_least: bool = True
+    ours: str = "steersman"
 
 
 def find(rows: Sequence[Row], load: str, system: str, metric: str) -> Row | None:
@@ -40,7 +43,7 @@ def value(rows: Sequence[Row], target: Target) -> float | None:
     Returns:
         The value; None where it cannot be told, because a number was not measured or the other system's is 0.
     """
-    ours = find(rows, target.load, OURS, target.metric)
+    ours = find(rows, target.load, target.ours, target.metric)
     if ours is None or target.against is None:
         return ours.median if ours else None
     theirs = find(rows, target.load, target.against, target.metric)

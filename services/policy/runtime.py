@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from services.common.bundle import NEXT_STATE_PREFIX, Bundle
 from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS, ActionDistributions
+from services.policy.model import check_model, load_model
+from services.policy.onnx_outline import without_output
 from services.policy.randomness import Draw
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
@@ -19,7 +21,8 @@ from steersman.v1 import common_pb2
 Tensors = dict[str, npt.NDArray[np.generic]]
 """Arrays by wire name, each with a leading batch axis."""
 
-_WARM_UP_BATCH_SIZES = (1, 2, 32)
+_WARM_UP_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_WARM_UP_SECONDS = 0.5
 
 PREVIOUS_ACTIONS = "state/previous_actions"
 """The state that holds the last draws of a categorical policy plus one; see `PolicySpec.state_tensors`."""
@@ -58,21 +61,19 @@ class PolicyRuntime:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        options = onnxruntime.SessionOptions()
-        # One thread a replica: Ray places more replicas where more is needed, and threads of small models only wait.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise InvalidArgumentError(f"cannot load {bundle.model_path}: {error}") from error
+        model = bundle.model_path.read_bytes()
+        self._session = load_model(model, bundle.model_path)
         self._distributions = ActionDistributions(bundle.spec)
         self.spec = self._complete_spec(bundle.spec)
         self._actions = [spec.name for spec in self.spec.action_tensors]
         self._states = [spec.name for spec in self.spec.state_tensors]
-        self._greedy_outputs = self._actions + [NEXT_STATE_PREFIX + name for name in self._states]
-        self._check_names(bundle)
+        self._outputs = self._actions + [NEXT_STATE_PREFIX + name for name in self._states]
+        inputs = [*self.spec.observation_tensors, *self.spec.state_tensors]
+        check_model(self._session, inputs, self._model_outputs(), bundle.model_path)
+        self._with_value = self._session
+        if self._gives_value:
+            # Values are wanted rarely and cost as much as actions, so there is a model without them for all else.
+            self._session = load_model(without_output(model, VALUE), bundle.model_path)
         self._warm_up(bundle)
 
     def compute(self, inputs: Tensors, choice: Choice = GREEDY) -> Tensors:
@@ -87,13 +88,15 @@ class PolicyRuntime:
         """
         if choice is GREEDY:
             # The path of nearly every request: nothing but the model.
-            return dict(zip(self._actions + self._states, self._session.run(self._greedy_outputs, inputs), strict=True))
-        names = list(self._greedy_outputs)
+            return dict(zip(self._actions + self._states, self._session.run(self._outputs, inputs), strict=True))
+        names = list(self._outputs)
         if self._distributions:
             names.append(ACTION_DISTRIBUTION_INPUTS)
+        session = self._session
         if VALUE in choice.extras:
             names.append(VALUE)
-        computed = dict(zip(names, self._session.run(names, inputs), strict=True))
+            session = self._with_value
+        computed = dict(zip(names, session.run(names, inputs), strict=True))
         outputs = {name: computed[name] for name in self._actions}
         outputs |= {name: computed[NEXT_STATE_PREFIX + name] for name in self._states}
         if self._distributions:
@@ -110,12 +113,15 @@ class PolicyRuntime:
                 computed[LOG_PROBABILITY] = self._distributions.log_probability(parameters, drawn)
         return outputs | {name: computed[name] for name in choice.extras}
 
+    @property
+    def _gives_value(self) -> bool:
+        return any(entry.name == VALUE for entry in self.spec.extra_tensors)
+
     def _complete_spec(self, spec: common_pb2.PolicySpec) -> common_pb2.PolicySpec:
-        """Lists the extras that the model and its distribution can give."""
+        """Lists the extras that the model and its distributions can give."""
         complete = common_pb2.PolicySpec()
         complete.CopyFrom(spec)
         del complete.extra_tensors[:]
-        outputs = {entry.name: entry for entry in self._session.get_outputs()}
         if self._distributions:
             complete.extra_tensors.add(
                 name=ACTION_DISTRIBUTION_INPUTS,
@@ -123,27 +129,31 @@ class PolicyRuntime:
                 shape=[self._distributions.parameters],
             )
             complete.extra_tensors.add(name=LOG_PROBABILITY, dtype=common_pb2.DATA_TYPE_FLOAT32)
-        if VALUE in outputs:
+        if any(entry.name == VALUE for entry in self._session.get_outputs()):
             complete.extra_tensors.add(name=VALUE, dtype=common_pb2.DATA_TYPE_FLOAT32)
         return complete
 
-    def _check_names(self, bundle: Bundle) -> None:
-        inputs = {entry.name for entry in self._session.get_inputs()}
-        outputs = {entry.name for entry in self._session.get_outputs()}
-        expected = {spec.name for spec in (*self.spec.observation_tensors, *self.spec.state_tensors)}
-        wanted = self._greedy_outputs + ([ACTION_DISTRIBUTION_INPUTS] if self._distributions else [])
-        if inputs != expected or not set(wanted) <= outputs:
-            raise InvalidArgumentError(
-                f"expected {bundle.model_path} to take {sorted(expected)} and give {wanted}, "
-                f"got {sorted(inputs)} and {sorted(outputs)}"
-            )
+    def _model_outputs(self) -> list[common_pb2.TensorSpec]:
+        """Lists what the model itself has to give."""
+        states = [
+            common_pb2.TensorSpec(name=NEXT_STATE_PREFIX + spec.name, dtype=spec.dtype, shape=spec.shape)
+            for spec in self.spec.state_tensors
+        ]
+        extras = [spec for spec in self.spec.extra_tensors if spec.name != LOG_PROBABILITY]
+        return [*self.spec.action_tensors, *states, *extras]
 
     def _warm_up(self, bundle: Bundle) -> None:
-        """Computes batches of zeros, so that the first request does not pay for onnxruntime's preparations."""
+        """Computes batches of zeros, so that no first request pays for onnxruntime's preparations."""
         specs = (*self.spec.observation_tensors, *self.spec.state_tensors)
+        everything = [spec.name for spec in self.spec.extra_tensors]
+        began = time.monotonic()
         for size in _WARM_UP_BATCH_SIZES:
             zeros = {spec.name: np.zeros((size, *spec.shape), tensors.NUMPY_DTYPES[spec.dtype]) for spec in specs}
             try:
                 self.compute(zeros)
+                self.compute(zeros, Choice([Draw(size, 0, 0)], everything))
             except Exception as error:
                 raise InvalidArgumentError(f"{bundle.model_path} cannot compute a batch of {size}: {error}") from error
+            if time.monotonic() - began > _WARM_UP_SECONDS:
+                # A large model, for which preparations are the least of its costs.
+                return

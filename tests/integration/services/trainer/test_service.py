@@ -179,7 +179,6 @@ async def test_a_run_that_ray_does_not_know_has_failed(stack: Stack, trainer: Tr
         (spec("Wrong Name", SHORT), grpc.StatusCode.INVALID_ARGUMENT, "'Wrong Name'"),
         (spec("wrong", {}), grpc.StatusCode.INVALID_ARGUMENT, "stop criterion"),
         (spec("wrong", SHORT, environment={"id": "CartPole-v9"}), grpc.StatusCode.INVALID_ARGUMENT, "CartPole-v1"),
-        (spec("wrong", SHORT, environment={"id": "Taxi-v3"}), grpc.StatusCode.INVALID_ARGUMENT, "observation space"),
         (spec("wrong", SHORT, algorithm="A3C"), grpc.StatusCode.INVALID_ARGUMENT, "'A3C'"),
         (spec("wrong", SHORT, settings={"lrr": 1}), grpc.StatusCode.INVALID_ARGUMENT, "'lrr'"),
         (spec("wrong", SHORT, num_env_runners=500), grpc.StatusCode.FAILED_PRECONDITION, "250.5 CPUs"),

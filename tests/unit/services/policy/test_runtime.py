@@ -39,24 +39,6 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         PolicyRuntime(bundle)
 
 
-def test_a_model_that_does_not_match_its_manifest_is_refused(tmp_path: Path) -> None:
-    bundle = write_linear_bundle(tmp_path)
-    spec = common_pb2.PolicySpec()
-    spec.CopyFrom(bundle.spec)
-    spec.observation_tensors[0].name = "position"
-    with pytest.raises(InvalidArgumentError, match=r"expected .* to take"):
-        PolicyRuntime(replace(bundle, spec=spec))
-
-
-def test_a_model_that_cannot_compute_what_the_manifest_promises_is_refused_when_it_is_warmed(tmp_path: Path) -> None:
-    bundle = write_linear_bundle(tmp_path, observation_size=3)
-    spec = common_pb2.PolicySpec()
-    spec.CopyFrom(bundle.spec)
-    spec.observation_tensors[0].shape[0] = 4
-    with pytest.raises(InvalidArgumentError, match="cannot compute"):
-        PolicyRuntime(replace(bundle, spec=spec))
-
-
 def test_a_seed_draws_the_same_whatever_else_is_in_the_batch(tmp_path: Path) -> None:
     runtime = PolicyRuntime(write_linear_bundle(tmp_path, observation_size=3, actions=5))
     alone = runtime.compute({"observation": OBSERVATIONS[:10]}, Choice([Draw(10, 42, 0)]))["action"]
@@ -170,12 +152,3 @@ def test_a_model_without_a_distribution_acts_greedily_even_when_it_is_to_sample(
     runtime = PolicyRuntime(replace(bundle, spec=spec))
     assert [entry.name for entry in runtime.spec.extra_tensors] == ["value"]
     assert play(runtime, [3, 4], seeds=[1, 2]) == play(runtime, [3, 4])
-
-
-def test_a_model_that_lacks_the_next_state_is_refused(tmp_path: Path) -> None:
-    bundle = write_linear_bundle(tmp_path)
-    spec = common_pb2.PolicySpec()
-    spec.CopyFrom(bundle.spec)
-    spec.state_tensors.add(name=TOTAL, dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[1])
-    with pytest.raises(InvalidArgumentError, match="next_total"):
-        PolicyRuntime(replace(bundle, spec=spec))
