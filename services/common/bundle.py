@@ -4,18 +4,23 @@ The model's inputs carry the wire names and dtypes of the policy's observation t
 tensors, each with a leading batch axis; likewise its state tensors, for a policy with memory. So whoever can run ONNX
 can serve a bundle, without torch, RLlib or pickle.
 Preprocessing (connectors) and postprocessing (the greedy action, clipping, unsquashing) are part of the graph.
+
+A bundle may come from anybody: nothing in it is executed or unpickled, and nothing outside of its folder is read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
 
+from services.common.manifest import FORMAT, read_manifest
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
 
@@ -23,9 +28,6 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 NEXT_STATE_PREFIX = "next_"
 """The output that holds the next value of state tensor `name` is called `next_name`."""
-
-FORMAT = 1
-"""Version of the bundle's format. A reader refuses any other."""
 
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_MODEL_BYTES = 2 * 1024**3
@@ -49,6 +51,18 @@ class Bundle:
     def model_path(self) -> Path:
         """The ONNX file."""
         return self.folder / MODEL
+
+    def read_model(self) -> bytes:
+        """Reads the model and checks its hash: what is loaded must be the very bytes that were checked.
+
+        Raises:
+            InvalidArgumentError: If it is missing, too large, no regular file, or not what the manifest is about.
+        """
+        model = _read_bounded(self.folder, MODEL, MAX_MODEL_BYTES)
+        digest = hashlib.sha256(model).hexdigest()
+        if digest != self.spec.model_sha256:
+            raise InvalidArgumentError(f"expected SHA-256 {self.spec.model_sha256} of {self.model_path}, got {digest}")
+        return model
 
 
 def write_bundle(folder: Path, model: bytes, spec: common_pb2.PolicySpec, provenance: dict[str, Any]) -> Bundle:
@@ -75,7 +89,7 @@ def write_bundle(folder: Path, model: bytes, spec: common_pb2.PolicySpec, proven
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Reads a bundle and checks it; nothing in it is executed.
+    """Reads a bundle and checks it.
 
     Args:
         folder: Where it lies.
@@ -83,37 +97,31 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         InvalidArgumentError: If a file is missing, too large, not what it should be, or does not match its hash.
     """
-    manifest = _read_manifest(folder / MANIFEST)
-    if manifest.get("format") != FORMAT:
-        raise InvalidArgumentError(f"expected a bundle of format {FORMAT} in {folder}, got {manifest.get('format')!r}")
-    spec = common_pb2.PolicySpec()
+    spec, provenance = read_manifest(_read_bounded(folder, MANIFEST, MAX_MANIFEST_BYTES), folder / MANIFEST)
+    bundle = Bundle(folder, spec, provenance)
+    bundle.read_model()
+    return bundle
+
+
+def _read_bounded(folder: Path, name: str, limit: int) -> bytes:
+    """Reads a file of a bundle, which may be anything: a link to elsewhere, a pipe that never ends, a device."""
+    path = folder / name
     try:
-        json_format.ParseDict(manifest["spec"], spec)
-        provenance = dict(manifest["provenance"])
-    except (KeyError, TypeError, ValueError, json_format.ParseError) as error:
-        raise InvalidArgumentError(f"{folder / MANIFEST} is not a bundle's manifest: {error}") from error
-    digest = hashlib.sha256(_read_bounded(folder / MODEL, MAX_MODEL_BYTES)).hexdigest()
-    if digest != spec.model_sha256:
-        raise InvalidArgumentError(f"expected SHA-256 {spec.model_sha256} of {folder / MODEL}, got {digest}")
-    return Bundle(folder, spec, provenance)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    text = _read_bounded(path, MAX_MANIFEST_BYTES)
-    try:
-        manifest = json.loads(text)
-    except ValueError as error:
-        raise InvalidArgumentError(f"{path} is not JSON: {error}") from error
-    if not isinstance(manifest, dict):
-        raise InvalidArgumentError(f"expected a JSON object in {path}, got {type(manifest).__name__}")
-    return manifest
-
-
-def _read_bounded(path: Path, limit: int) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > limit:
-            raise InvalidArgumentError(f"expected at most {limit} bytes in {path}, got {size}")
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidArgumentError(f"cannot read {path}: {error.strerror}") from error
+        real = path.resolve(strict=True)
+        if not real.is_relative_to(folder.resolve()):
+            raise InvalidArgumentError(f"expected {path} inside of its bundle, got a link to {real}")
+        # Without blocking, since opening a pipe would wait for somebody to write into it.
+        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise InvalidArgumentError(f"expected {path} to be a regular file")
+            if status.st_size > limit:
+                raise InvalidArgumentError(f"expected at most {limit} bytes in {path}, got {status.st_size}")
+            # One more than there should be, in case it grows meanwhile.
+            content = file.read(limit + 1)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidArgumentError(f"cannot read {path}: {reason}") from error
+    if len(content) > limit:
+        raise InvalidArgumentError(f"expected at most {limit} bytes in {path}, got more")
+    return content

@@ -1,12 +1,42 @@
-"""As much of ONNX's protobuf format as is needed to leave an output out of a model, without the onnx package."""
+"""As much of ONNX's protobuf format as serving needs, without the onnx package."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
-_FIELD = descriptor_pb2.FieldDescriptorProto
+from steersman.errors import InvalidArgumentError
+
+_EXTERNAL = 1
+"""TensorProto.DataLocation.EXTERNAL"""
+
+_FIELDS = {
+    "Model": {"graph": (7, "Graph", False), "functions": (25, "Function", True)},
+    "Graph": {
+        "node": (1, "Node", True),
+        "initializer": (5, "Tensor", True),
+        "output": (12, "Value", True),
+        "sparse_initializer": (15, "SparseTensor", True),
+    },
+    "Function": {"node": (7, "Node", True)},
+    "Node": {"attribute": (5, "Attribute", True)},
+    "Attribute": {
+        "t": (5, "Tensor", False),
+        "g": (6, "Graph", False),
+        "tensors": (10, "Tensor", True),
+        "graphs": (11, "Graph", True),
+        "sparse_tensor": (22, "SparseTensor", False),
+        "sparse_tensors": (23, "SparseTensor", True),
+    },
+    "SparseTensor": {"values": (1, "Tensor", False), "indices": (2, "Tensor", False)},
+    "Tensor": {"data_location": (14, "int32", False)},
+    "Value": {"name": (1, "string", False)},
+}
+"""For each message the fields that are looked at: number in onnx.proto, type, whether repeated. All others are kept as
+they are."""
 
 
 def without_output(model: bytes, name: str) -> bytes:
@@ -27,18 +57,50 @@ def without_output(model: bytes, name: str) -> bytes:
     return serialised
 
 
-def _outline() -> Any:  # noqa: ANN401 - a message class that is made here
-    """Makes the message class: all fields that it does not name are kept as they are.
+def check_self_contained(model: bytes, path: Path) -> None:
+    """Checks that a model reads no other file: ONNX lets tensors lie anywhere on the machine that loads them.
 
-    The numbers are those of onnx.proto: ModelProto.graph is 7, GraphProto.output is 12, ValueInfoProto.name is 1.
+    Args:
+        model: A serialised ONNX model.
+        path: Where it was read, for messages.
+
+    Raises:
+        InvalidArgumentError: If it would read another file, or is no ONNX model.
     """
+    outline = _MODEL()
+    try:
+        outline.ParseFromString(model)
+    except message.DecodeError as error:
+        raise InvalidArgumentError(f"cannot load {path}: it is no ONNX model") from error
+    if any(tensor.data_location == _EXTERNAL for tensor in _tensors(outline)):
+        raise InvalidArgumentError(
+            f"expected a model that holds all of its weights in {path}, got one with other files"
+        )
+
+
+def _tensors(found: Any) -> Iterator[Any]:  # noqa: ANN401 - a message of any of the kinds above
+    """Gives all tensors inside of a message, those of nested graphs too."""
+    if found.DESCRIPTOR.name == "Tensor":
+        yield found
+    for field, value in found.ListFields():
+        if field.message_type is not None:
+            for part in value if field.is_repeated else [value]:
+                yield from _tensors(part)
+
+
+def _outline() -> Any:  # noqa: ANN401 - a message class that is made here
     package = "steersman.onnx_outline"
+    field = descriptor_pb2.FieldDescriptorProto
+    scalars = {"string": field.TYPE_STRING, "int32": field.TYPE_INT32}
     file = descriptor_pb2.FileDescriptorProto(name="onnx_outline.proto", package=package, syntax="proto2")
-    model, graph, value = (file.message_type.add(name=name) for name in ("Model", "Graph", "Value"))
-    optional, message = _FIELD.LABEL_OPTIONAL, _FIELD.TYPE_MESSAGE
-    model.field.add(name="graph", number=7, label=optional, type=message, type_name=f".{package}.Graph")
-    graph.field.add(name="output", number=12, label=_FIELD.LABEL_REPEATED, type=message, type_name=f".{package}.Value")
-    value.field.add(name="name", number=1, label=optional, type=_FIELD.TYPE_STRING)
+    for kind, fields in _FIELDS.items():
+        described = file.message_type.add(name=kind)
+        for name, (number, of, repeated) in fields.items():
+            added = described.field.add(name=name, number=number)
+            added.label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+            added.type = scalars.get(of, field.TYPE_MESSAGE)
+            if of not in scalars:
+                added.type_name = f".{package}.{of}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Model"))

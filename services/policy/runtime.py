@@ -12,7 +12,7 @@ import numpy.typing as npt
 from services.common.bundle import NEXT_STATE_PREFIX, Bundle
 from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS, ActionDistributions
 from services.policy.model import check_model, load_model
-from services.policy.onnx_outline import without_output
+from services.policy.onnx_outline import check_self_contained, without_output
 from services.policy.randomness import Draw
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
@@ -61,7 +61,8 @@ class PolicyRuntime:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        model = bundle.model_path.read_bytes()
+        model = bundle.read_model()
+        check_self_contained(model, bundle.model_path)
         self._session = load_model(model, bundle.model_path)
         self._distributions = ActionDistributions(bundle.spec)
         self.spec = self._complete_spec(bundle.spec)

@@ -1,9 +1,15 @@
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from services.common import bundle
+from services.policy.runtime import PolicyRuntime
 from steersman.errors import InvalidArgumentError
 from tests.bundles import write_linear_bundle
 
@@ -29,7 +35,7 @@ def test_an_edited_model_is_refused(tmp_path: Path) -> None:
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     write_linear_bundle(tmp_path)
     _edit_manifest(tmp_path, format=99)
-    with pytest.raises(InvalidArgumentError, match=r"expected a bundle of format 1.*got 99"):
+    with pytest.raises(InvalidArgumentError, match=r"expected a bundle of format 2.*got 99"):
         bundle.read_bundle(tmp_path)
 
 
@@ -62,3 +68,124 @@ def test_an_oversized_manifest_is_not_read(tmp_path: Path) -> None:
     (tmp_path / bundle.MANIFEST).write_bytes(b" " * (bundle.MAX_MANIFEST_BYTES + 1))
     with pytest.raises(InvalidArgumentError, match="expected at most"):
         bundle.read_bundle(tmp_path)
+
+
+def _edit(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / bundle.MANIFEST
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda manifest: manifest.update(extra=1), r"at \$: Additional properties .*'extra'"),
+        (lambda manifest: manifest.pop("provenance"), r"at \$: 'provenance' is a required property"),
+        (lambda manifest: manifest["spec"].update(pickle="x"), r"at \$\.spec: .*'pickle'"),
+        (lambda manifest: manifest["spec"].update(model_sha256="ABC"), r"at \$\.spec\.model_sha256"),
+        (
+            lambda manifest: manifest["spec"]["observation_tensors"][0].update(dtype="DATA_TYPE_PICKLE"),
+            r"at \$\.spec\.observation_tensors\[0\]\.dtype",
+        ),
+        (lambda manifest: manifest["spec"].update(action_tensors=[]), r"at \$\.spec\.action_tensors"),
+        (
+            lambda manifest: manifest["spec"]["observation_tensors"][0].update(shape=["5"]),
+            r"expected the observation tensors of its observation space, \[.*\[4\].*\], got \[.*\[5\]",
+        ),
+        (
+            lambda manifest: manifest["spec"].update(
+                state_tensors=[{"name": "observation", "dtype": "DATA_TYPE_FLOAT32"}]
+            ),
+            "a name of its own for each input",
+        ),
+        (
+            lambda manifest: manifest["spec"].update(action_distributions=2 * manifest["spec"]["action_distributions"]),
+            "expected 1 action distributions, got 2",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_manifest_is_said(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    write_linear_bundle(tmp_path)
+    _edit(tmp_path, edit)
+    with pytest.raises(InvalidArgumentError, match=message):
+        bundle.read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 2, "format": 2}', "the key 'format' comes twice"),
+        ('{"format": NaN}', "NaN is no JSON number"),
+        ("[" * 100_000, "is not JSON"),
+        ("\ud800", "is not JSON"),
+    ],
+)
+def test_json_that_readers_would_not_agree_on_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    write_linear_bundle(tmp_path)
+    (tmp_path / bundle.MANIFEST).write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InvalidArgumentError, match=message):
+        bundle.read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize("name", [bundle.MANIFEST, bundle.MODEL])
+def test_links_may_not_leave_the_bundle(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "bundle"
+    write_linear_bundle(folder)
+    (folder / name).rename(tmp_path / name)
+    (folder / name).symlink_to(tmp_path / name)
+    with pytest.raises(InvalidArgumentError, match="inside of its bundle"):
+        bundle.read_bundle(folder)
+    # As in a mounted configuration, whose files are links to another folder inside.
+    inside = folder / "inside"
+    inside.mkdir()
+    (tmp_path / name).rename(inside / name)
+    (folder / name).unlink()
+    (folder / name).symlink_to(inside / name)
+    assert bundle.read_bundle(folder)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", [bundle.MANIFEST, bundle.MODEL])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path)])
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path, name: str, make: Callable[[Path], None]) -> None:
+    write_linear_bundle(tmp_path)
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    with pytest.raises(InvalidArgumentError, match=name):
+        bundle.read_bundle(tmp_path)
+
+
+def test_what_is_loaded_is_what_was_checked(tmp_path: Path) -> None:
+    read = write_linear_bundle(tmp_path)
+    (tmp_path / bundle.MODEL).write_bytes(write_linear_bundle(tmp_path / "other", seed=5).model_path.read_bytes())
+    with pytest.raises(InvalidArgumentError, match="expected SHA-256"):
+        PolicyRuntime(read)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from([bundle.MANIFEST, bundle.MODEL]), st.integers(0, 2**32), st.sampled_from(["flip", "cut", "swap"])
+)
+def test_a_damaged_bundle_loads_equal_or_is_refused(tmp_path: Path, name: str, seed: int, damage: str) -> None:
+    original = write_linear_bundle(tmp_path)
+    path = tmp_path / name
+    content = bytearray(path.read_bytes())
+    place = chance.randrange(len(content))
+    if damage == "flip":
+        content[place] ^= 1 << chance.randrange(8)
+    elif damage == "cut":
+        del content[place:]
+    else:
+        other = chance.randrange(len(content))
+        content[place], content[other] = content[other], content[place]
+    path.write_bytes(content)
+    try:
+        read = bundle.read_bundle(tmp_path)
+        PolicyRuntime(read)
+    except InvalidArgumentError:
+        return
+    assert read.spec.model_sha256 == original.spec.model_sha256
+    assert list(read.spec.observation_tensors) == list(original.spec.observation_tensors)
