@@ -83,6 +83,10 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
             only = [entry for entry in policy.versions if entry.version == version.number]
             del policy.versions[:]
             policy.versions.extend(only)
+        for entry in policy.versions:
+            loaded = dispatcher.versions[entry.version]
+            entry.model.CopyFrom(loaded.model)
+            entry.provenance.CopyFrom(loaded.provenance)
         return policy_pb2.GetPolicyResponse(policy=policy)
 
     @answers_errors

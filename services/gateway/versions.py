@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from google.protobuf import struct_pb2
+
 from services.gateway.observations import TensorFormat, tensor_formats
 from services.gateway.options import Options
 from steersman.errors import InvalidArgumentError
@@ -17,6 +19,8 @@ class Version:
     Attributes:
         number: The version.
         spec: What it takes and gives.
+        model: What its model is made of.
+        provenance: Where it comes from.
         observation: The formats of its observation tensors.
         state: The formats of its state tensors; empty for a policy without memory.
         action: The formats of its action tensors.
@@ -28,6 +32,8 @@ class Version:
 
     number: int
     spec: common_pb2.PolicySpec
+    model: common_pb2.ModelDescription
+    provenance: struct_pb2.Struct
     observation: tuple[TensorFormat, ...]
     state: tuple[TensorFormat, ...]
     action: tuple[TensorFormat, ...]
@@ -61,6 +67,8 @@ def read_version(loaded: replica_pb2.LoadedVersion) -> Version:
     return Version(
         number=loaded.version,
         spec=spec,
+        model=loaded.model,
+        provenance=loaded.provenance,
         observation=observation,
         state=state,
         action=tensor_formats(spec.action_tensors, "action"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,19 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from steersman.errors import InvalidArgumentError
+from steersman.v1 import common_pb2
 
 _EXTERNAL = 1
 """TensorProto.DataLocation.EXTERNAL"""
 
 _FIELDS = {
-    "Model": {"graph": (7, "Graph", False), "functions": (25, "Function", True)},
+    "Model": {
+        "ir_version": (1, "int64", False),
+        "graph": (7, "Graph", False),
+        "opset_import": (8, "Opset", True),
+        "functions": (25, "Function", True),
+    },
+    "Opset": {"domain": (1, "string", False), "version": (2, "int64", False)},
     "Graph": {
         "node": (1, "Node", True),
         "initializer": (5, "Tensor", True),
@@ -22,7 +31,7 @@ _FIELDS = {
         "sparse_initializer": (15, "SparseTensor", True),
     },
     "Function": {"node": (7, "Node", True)},
-    "Node": {"attribute": (5, "Attribute", True)},
+    "Node": {"op_type": (4, "string", False), "attribute": (5, "Attribute", True)},
     "Attribute": {
         "t": (5, "Tensor", False),
         "g": (6, "Graph", False),
@@ -32,7 +41,7 @@ _FIELDS = {
         "sparse_tensors": (23, "SparseTensor", True),
     },
     "SparseTensor": {"values": (1, "Tensor", False), "indices": (2, "Tensor", False)},
-    "Tensor": {"data_location": (14, "int32", False)},
+    "Tensor": {"dims": (1, "int64", True), "data_location": (14, "int32", False)},
     "Value": {"name": (1, "string", False)},
 }
 """For each message the fields that are looked at: number in onnx.proto, type, whether repeated. All others are kept as
@@ -78,6 +87,24 @@ def check_self_contained(model: bytes, path: Path) -> None:
         )
 
 
+def describe_model(model: bytes) -> common_pb2.ModelDescription:
+    """Says what a model is made of.
+
+    Args:
+        model: A serialised ONNX model.
+    """
+    outline = _MODEL()
+    outline.ParseFromString(model)
+    kinds = Counter(node.op_type for node in outline.graph.node)
+    return common_pb2.ModelDescription(
+        bytes=len(model),
+        parameters=sum(math.prod(weights.dims) for weights in outline.graph.initializer),
+        ir_version=outline.ir_version,
+        opset_version=max([opset.version for opset in outline.opset_import if not opset.domain], default=0),
+        operators=[common_pb2.Operator(name=name, count=count) for name, count in kinds.most_common()],
+    )
+
+
 def _tensors(found: Any) -> Iterator[Any]:  # noqa: ANN401 - a message of any of the kinds above
     """Gives all tensors inside of a message, those of nested graphs too."""
     if found.DESCRIPTOR.name == "Tensor":
@@ -91,7 +118,7 @@ def _tensors(found: Any) -> Iterator[Any]:  # noqa: ANN401 - a message of any of
 def _outline() -> Any:  # noqa: ANN401 - a message class that is made here
     package = "steersman.onnx_outline"
     field = descriptor_pb2.FieldDescriptorProto
-    scalars = {"string": field.TYPE_STRING, "int32": field.TYPE_INT32}
+    scalars = {"string": field.TYPE_STRING, "int32": field.TYPE_INT32, "int64": field.TYPE_INT64}
     file = descriptor_pb2.FileDescriptorProto(name="onnx_outline.proto", package=package, syntax="proto2")
     for kind, fields in _FIELDS.items():
         described = file.message_type.add(name=kind)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
+from google.protobuf import json_format, struct_pb2
+
 from services.policy.attachment import GatewayAttachment
 from services.policy.runtime import GREEDY, Choice, PolicyRuntime, Tensors
 from steersman.errors import UnavailableError
@@ -115,7 +117,12 @@ class Replica:
             policy=self._policy,
             replica_id=self._replica_id,
             versions=[
-                replica_pb2.LoadedVersion(version=version, spec=runtime.spec)
+                replica_pb2.LoadedVersion(
+                    version=version,
+                    spec=runtime.spec,
+                    model=runtime.model,
+                    provenance=json_format.ParseDict(runtime.provenance, struct_pb2.Struct()),
+                )
                 for version, runtime in sorted(self._runtimes.items())
             ],
             max_batches_in_flight=MAX_BATCHES_IN_FLIGHT,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from services.common.bundle import NEXT_STATE_PREFIX, Bundle
 from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS, ActionDistributions
 from services.policy.model import check_model, load_model
-from services.policy.onnx_outline import check_self_contained, without_output
+from services.policy.onnx_outline import check_self_contained, describe_model, without_output
 from services.policy.randomness import Draw
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
@@ -55,6 +55,8 @@ class PolicyRuntime:
 
     Attributes:
         spec: What it takes and gives.
+        model: What its model is made of.
+        provenance: See `Bundle.provenance`.
 
     Raises:
         InvalidArgumentError: If onnxruntime cannot load the model, or it does not do what the manifest says.
@@ -64,6 +66,8 @@ class PolicyRuntime:
         model = bundle.read_model()
         check_self_contained(model, bundle.model_path)
         self._session = load_model(model, bundle.model_path)
+        self.model = describe_model(model)
+        self.provenance = bundle.provenance
         self._distributions = ActionDistributions(bundle.spec)
         self.spec = self._complete_spec(bundle.spec)
         self._actions = [spec.name for spec in self.spec.action_tensors]

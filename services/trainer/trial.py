@@ -157,6 +157,11 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
                 "seed": spec.seed,
                 "iteration": iteration.iteration,
                 "steps": iteration.steps,
+                "metrics": {
+                    name: getattr(iteration, name)
+                    for name in ("training_return", "evaluated_return")
+                    if iteration.HasField(name)
+                },
                 "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
                 "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
             },

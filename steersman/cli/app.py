@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from steersman.cli import act, deployments, evaluate, runs, serve, status, train
+from steersman.cli import act, deployments, evaluate, policy, runs, serve, status, train
 
 app = typer.Typer(
     help="Train policies, serve them, and know how good they are.",
@@ -19,6 +19,7 @@ app.add_typer(runs.app, name="runs")
 app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(deployments.policies)
+app.add_typer(policy.app, name="policy")
 app.command()(act.act)
 app.command()(evaluate.evaluate)
 app.command()(serve.serve)
