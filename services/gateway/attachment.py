@@ -27,6 +27,7 @@ class Attachment:
         policy: The policy that it serves.
         replica_id: Its name.
         versions: The versions that it has loaded, by number.
+        failed_versions: Why it could not load versions, by number.
         max_batch_size: The most observations that it takes in one batch.
         max_queue_delay: Seconds that an observation may wait for company while the batch is not full.
         leaving: Whether it takes no more batches.
@@ -62,6 +63,7 @@ class Attachment:
                 f"got {announce.max_batches_in_flight} and {announce.max_batch_size}"
             )
         self.versions: dict[int, Version] = {loaded.version: read_version(loaded) for loaded in announce.versions}
+        self.failed_versions = {failed.version: failed.reason for failed in announce.failed_versions}
         self.max_batch_size = announce.max_batch_size
         self.max_queue_delay = announce.max_queue_delay_microseconds / 1e6
         self._max_in_flight = announce.max_batches_in_flight

@@ -178,9 +178,10 @@ class Deployments:
             replicas_ready=self._ready(policy, int(version)),
         )
         status = application["status"]
-        if status in _FAILED:
+        failure = self._failure(policy, int(version))
+        if status in _FAILED or failure:
             deployment.state = deployment_pb2.DEPLOYMENT_STATE_FAILED
-            deployment.message = _reason(application)
+            deployment.message = failure or _reason(application)
         elif deployment.replicas_ready >= deployment.replicas_wanted:
             deployment.state = deployment_pb2.DEPLOYMENT_STATE_READY
         else:
@@ -200,6 +201,15 @@ class Deployments:
         if dispatcher is None:
             return 0
         return sum(version in attachment.versions and not attachment.leaving for attachment in dispatcher.attachments)
+
+    def _failure(self, policy: str, version: int) -> str:
+        """Says why replicas that go on with other versions could not load this one; empty if none failed."""
+        dispatcher = self._catalogue.get(policy)
+        for attachment in dispatcher.attachments if dispatcher else []:
+            if version in attachment.failed_versions and not attachment.leaving:
+                others = ", ".join(map(str, attachment.versions))
+                return f"{attachment.failed_versions[version]}; version {others} goes on"
+        return ""
 
 
 def _is_policy(config: dict[str, Any] | None) -> bool:

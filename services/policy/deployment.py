@@ -65,9 +65,18 @@ class PolicyReplica:
 
         Args:
             user_config: `{"versions": {"<version>": "<bundle URI>"}}`.
+
+        Raises:
+            SteersmanError: If a version cannot be loaded and there is none that goes on.
         """
         loaders = {int(version): functools.partial(self._load, uri) for version, uri in user_config["versions"].items()}
-        await self._replica.load(loaders)
+        try:
+            await self._replica.load(loaders)
+        except SteersmanError as error:
+            # Ray Serve replaces replicas that fail here. One that can still answer goes on, and the gateways know why.
+            if not self._replica.versions:
+                raise
+            _log.error("%s; versions %s go on", error, sorted(self._replica.versions))
         if not self._started:
             self._started = True
             self._replica.start()

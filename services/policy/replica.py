@@ -12,7 +12,7 @@ from google.protobuf import json_format, struct_pb2
 
 from services.policy.attachment import GatewayAttachment
 from services.policy.runtime import GREEDY, Choice, PolicyRuntime, Tensors
-from steersman.errors import UnavailableError
+from steersman.errors import SteersmanError, UnavailableError
 from steersman.v1 import replica_pb2
 
 _log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Replica:
         self._replica_id = replica_id
         self._max_batch_size = max_batch_size
         self._runtimes: Mapping[int, PolicyRuntime] = {}
+        self._failed: Mapping[int, str] = {}
         self._attachments = [
             GatewayAttachment(address, max_message_bytes, self._announce, self.compute) for address in gateways
         ]
@@ -66,7 +67,8 @@ class Replica:
         """Holds these versions from now on; what is loaded already stays, what is not listed goes.
 
         New versions are loaded and warmed in a thread while the old ones answer. Only when all of them are ready are
-        they announced and the old ones let go, so a version that fails to load leaves everything as it was.
+        they announced and the old ones let go, so a version that fails to load leaves everything as it was; the
+        gateways are told why.
 
         Args:
             loaders: For each version what loads it.
@@ -77,10 +79,15 @@ class Replica:
         runtimes = {}
         for version, loader in loaders.items():
             held = self._runtimes.get(version)
-            runtimes[version] = held if held is not None else await asyncio.to_thread(loader)
-        self._runtimes = runtimes
+            try:
+                runtimes[version] = held if held is not None else await asyncio.to_thread(loader)
+            except SteersmanError as error:
+                self._failed = {version: str(error)}
+                await self._tell_gateways()
+                raise
+        self._runtimes, self._failed = runtimes, {}
         _log.info("%s holds versions %s", self._replica_id, sorted(runtimes))
-        await asyncio.gather(*(attachment.announce() for attachment in self._attachments))
+        await self._tell_gateways()
 
     def start(self) -> None:
         """Starts to dial the gateways, and keeps dialling those that cannot be reached."""
@@ -112,6 +119,9 @@ class Replica:
         outputs = runtime.compute(inputs, choice)
         return outputs, int((time.perf_counter() - start) * 1e6)
 
+    async def _tell_gateways(self) -> None:
+        await asyncio.gather(*(attachment.announce() for attachment in self._attachments))
+
     def _announce(self) -> replica_pb2.Announce:
         return replica_pb2.Announce(
             policy=self._policy,
@@ -128,4 +138,7 @@ class Replica:
             max_batches_in_flight=MAX_BATCHES_IN_FLIGHT,
             max_batch_size=self._max_batch_size,
             max_queue_delay_microseconds=self._max_queue_delay_microseconds,
+            failed_versions=[
+                replica_pb2.FailedVersion(version=version, reason=reason) for version, reason in self._failed.items()
+            ],
         )

@@ -1,5 +1,7 @@
 """Deployments on a real Ray Serve, and the model registry of a real MLflow."""
 
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,6 +62,7 @@ def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
     deployments: deployment_pb2_grpc.DeploymentServiceStub,
     bundle: Bundle,
     other_bundle: Bundle,
+    tmp_path: Path,
 ) -> None:
     request = deployment_pb2.DeployRequest(policy="linear", version=1, bundle_uri=str(bundle.folder))
     accepted = deployments.Deploy(request).deployment
@@ -82,6 +85,15 @@ def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
             refused = httpx.post(url, content=body)
             assert refused.status_code == 400
             assert "expected" in refused.json()["error"]
+
+        damaged = tmp_path / "damaged"
+        shutil.copytree(other_bundle.folder, damaged)
+        (damaged / "model.onnx").write_bytes(b"cut off")
+        deployments.Deploy(deployment_pb2.DeployRequest(policy="linear", version=9, bundle_uri=str(damaged)))
+        failed = wait_for(deployments, "linear", is_failed)
+        assert failed is not None
+        assert re.search(r"expected SHA-256 .*; version 1 goes on$", failed.message)
+        assert client.ask(OBSERVATION).version == 1
 
         request.version, request.bundle_uri, request.replicas = 2, str(other_bundle.folder), 2
         deployments.Deploy(request)
