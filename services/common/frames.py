@@ -138,7 +138,7 @@ class FrameProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greets."""
         # Stream sockets have no other, but uvloop's does not derive from asyncio's.
-        stream = self._transport = cast(asyncio.Transport, transport)
+        stream = self._transport = cast("asyncio.Transport", transport)
         # So that a side which does not read holds back no more than about one message.
         stream.set_write_buffer_limits(high=self._max_message_bytes)
         stream.write(greeting())
