@@ -20,6 +20,7 @@ _DIAL_SECONDS = 5.0
 _KEEPALIVE_IDLE_SECONDS = 10
 _KEEPALIVE_INTERVAL_SECONDS = 5
 _KEEPALIVE_PROBES = 2
+_UNACKNOWLEDGED_MILLISECONDS = 20_000
 
 
 def bind(address: str) -> socket.socket:
@@ -123,12 +124,13 @@ def _bind_tcp(host: str, port: int) -> socket.socket:
 
 
 def _keep_alive(connection: socket.socket) -> None:
-    """Has the kernel ask an idle peer now and then, so that a machine that went away is noticed."""
+    """Has the kernel notice a machine that went away: by asking an idle peer, and by what stays unacknowledged."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", _KEEPALIVE_IDLE_SECONDS),
         ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_SECONDS),
         ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
+        ("TCP_USER_TIMEOUT", _UNACKNOWLEDGED_MILLISECONDS),
     ):
         # Not every system has all of them.
         if hasattr(socket, name):

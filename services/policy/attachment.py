@@ -193,6 +193,11 @@ class GatewayConnection(FrameProtocol):
 
     def _computed(self, computing: asyncio.Future[replica_pb2.BatchResult]) -> None:
         self._computing = None
+        if error := computing.exception():
+            # Hanging up sends the batch elsewhere; without an answer the gateway would wait for its batch timeout.
+            _log.error("hanging up on %s, a batch failed unexpectedly", self.peer, exc_info=error)
+            self.abort()
+            return
         self._tell_result(computing.result())
         self._work()
 
