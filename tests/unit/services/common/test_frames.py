@@ -136,6 +136,38 @@ async def test_a_bad_message_ends_its_connection_only(
     good.abort()
 
 
+class Flood(FrameProtocol):
+    """Sends as long as it may."""
+
+    def __init__(self) -> None:
+        super().__init__(LIMIT)
+        self.is_paused = asyncio.Event()
+        self.is_resumed = asyncio.Event()
+
+    def message_received(self, message: bytes) -> None:
+        raise NotImplementedError
+
+    def pause_writing(self) -> None:
+        self.is_paused.set()
+
+    def resume_writing(self) -> None:
+        self.is_resumed.set()
+
+
+async def test_who_sends_is_told_while_the_other_side_does_not_read(tmp_path: Path) -> None:
+    connections: asyncio.Queue[asyncio.StreamReader] = asyncio.Queue()
+    server = await asyncio.start_unix_server(lambda reader, _: connections.put_nowait(reader), tmp_path / "socket")
+    async with server, asyncio.timeout(10):
+        flood = await sockets.connect(f"unix:{tmp_path}/socket", Flood)
+        reader = await connections.get()
+        while not flood.is_paused.is_set():
+            flood.send(bytes(LIMIT))
+            await asyncio.sleep(0)
+        while not flood.is_resumed.is_set():
+            await reader.read(65536)
+        flood.abort()
+
+
 async def test_an_address_in_use_is_refused(address: str) -> None:
     with pytest.raises(OSError, match="cannot listen on"):
         sockets.bind(address)
