@@ -40,6 +40,12 @@ class FailedPreconditionError(SteersmanError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class AbortedError(SteersmanError):
+    """Somebody else's change came first; look at how things are now, then try again."""
+
+    code = grpc.StatusCode.ABORTED
+
+
 class ResourceExhaustedError(SteersmanError):
     """A limit was reached; the same request may succeed later.
 
@@ -85,6 +91,7 @@ _BY_CODE: dict[grpc.StatusCode, type[SteersmanError]] = {
         InvalidArgumentError,
         NotFoundError,
         FailedPreconditionError,
+        AbortedError,
         ResourceExhaustedError,
         UnavailableError,
         DeadlineExceededError,

@@ -67,6 +67,11 @@ class Settings(BaseSettings):
         description="How long an observation may wait for company while its batch is not full. 0 never waits.",
     )
 
+    database_url: str = Field(
+        "",
+        description="Database that all gateways share for what is wanted: policies, routes, aliases, audit trail. "
+        "Any URL of SQLAlchemy's. Default: the SQLite file `steersman.db` in `var_dir`.",
+    )
     gateway_workers: int = Field(
         1, ge=1, le=64, description="Gateway processes on the one port; each takes replicas on a port of its own."
     )
@@ -115,6 +120,11 @@ class Settings(BaseSettings):
     def state_key_file(self) -> Path:
         """The file that holds the secret for carried state."""
         return self.state_key_path or self.var_dir / "gateway" / "state_key"
+
+    @property
+    def database(self) -> str:
+        """The URL of the gateways' database."""
+        return self.database_url or f"sqlite:///{self.var_dir.absolute() / 'steersman.db'}"
 
     @property
     def ray_token_file(self) -> Path:

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from services.gateway.admission import Limits
 from services.gateway.attachment import Attachment
 from services.gateway.dispatcher import Dispatcher, Loop
+from services.gateway.routes import Route
 from services.gateway.versions import Version
 from steersman.errors import NotFoundError, UnavailableError
 from steersman.policy_names import parse_address
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """What a policy's addresses mean.
+
+    Attributes:
+        route: How traffic is split that names no version; None for all to the newest.
+        before: The route before, which holds while nothing of this one is loaded.
+        aliases: Versions by alias.
+        versions: The versions that replicas are to hold, loaded or not yet.
+    """
+
+    route: Route | None = None
+    before: Route | None = None
+    aliases: Mapping[str, int] = field(default_factory=dict)
+    versions: frozenset[int] = frozenset()
+
+
+_NEWEST = Routing()
 
 
 class Catalogue:
@@ -25,6 +47,7 @@ class Catalogue:
         self._loop = loop
         self._dispatchers: dict[str, Dispatcher] = {}
         self._deployed: dict[str, str] = {}
+        self._routing: Mapping[str, Routing] = {}
 
     def __iter__(self) -> Iterator[Dispatcher]:
         return (self._dispatchers[name] for name in sorted(self._dispatchers))
@@ -38,6 +61,8 @@ class Catalogue:
         dispatcher = self._dispatchers.get(attachment.policy)
         if dispatcher is None:
             dispatcher = self._dispatchers[attachment.policy] = Dispatcher(attachment.policy, self._limits, self._loop)
+            routing = self._routing.get(attachment.policy, _NEWEST)
+            dispatcher.set_route(routing.route, routing.before)
         dispatcher.attach(attachment)
         return dispatcher
 
@@ -56,24 +81,34 @@ class Catalogue:
                 del self._dispatchers[name]
                 dispatcher.fail_all(NotFoundError(f"expected a deployed policy, but {name!r} was undeployed"))
 
+    def set_routing(self, routing: Mapping[str, Routing]) -> None:
+        """Learns what the addresses of policies mean; of those that are missing, the newest version."""
+        self._routing = routing
+        for name, dispatcher in self._dispatchers.items():
+            found = routing.get(name, _NEWEST)
+            dispatcher.set_route(found.route, found.before)
+
     def resolve(self, address: str) -> tuple[Dispatcher, Version, bool]:
         """Finds out what an address means.
 
         Args:
-            address: "name" or "name:version".
+            address: "name", "name:version" or "name@alias".
 
         Returns:
-            The policy's dispatcher, the version to answer, and whether the address names just that version.
+            The policy's dispatcher, the version to answer, and whether the address names just that version. If it does
+            not, the version is the one that most traffic goes to; `Dispatcher.pick` splits it.
 
         Raises:
             InvalidArgumentError: If it is no address.
-            NotFoundError: If there is no such policy or version.
+            NotFoundError: If there is no such policy, version or alias.
             UnavailableError: If the policy is deployed, but no replica can answer yet.
         """
-        name, number = parse_address(address)
+        name, number, alias = parse_address(address)
         dispatcher = self._dispatchers.get(name)
         if dispatcher is None or not dispatcher.attachments:
             raise self._nobody(name)
+        if alias:
+            number = self._version_of(name, alias)
         if not number:
             version = dispatcher.default_version
             if version is None:
@@ -81,10 +116,18 @@ class Catalogue:
             return dispatcher, version, False
         pinned = dispatcher.versions.get(number)
         if pinned is None:
+            if number in self._routing.get(name, _NEWEST).versions:
+                raise UnavailableError(f"expected version {number} of policy {name!r}, but its replicas are loading it")
             raise NotFoundError(
                 f"expected a served version of policy {name!r}, {_among(dispatcher.versions)}, got {number}"
             )
         return dispatcher, pinned, True
+
+    def _version_of(self, name: str, alias: str) -> int:
+        aliases = self._routing.get(name, _NEWEST).aliases
+        if alias not in aliases:
+            raise NotFoundError(f"expected an alias of policy {name!r}, {_among(aliases)}, got {alias!r}")
+        return aliases[alias]
 
     def _nobody(self, name: str) -> Exception:
         if name in self._deployed:

@@ -7,10 +7,13 @@ from typing import Any
 import grpc
 
 from services.common.errors import answers_errors
+from services.gateway.control.descriptions import write_audit
 from services.gateway.deployments import Deployments
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+_ACTOR = "x-steersman-actor"
+_MAX_ACTOR = 128
 
 
 class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
@@ -26,9 +29,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
     @answers_errors
     async def Deploy(self, request: deployment_pb2.DeployRequest, context: _Context) -> deployment_pb2.DeployResponse:
         """Serves one version of a policy."""
-        deployment = await self._deployments.deploy(
-            request.policy, request.version, request.bundle_uri, request.replicas
-        )
+        deployment = await self._deployments.deploy(request, _actor(context))
         return deployment_pb2.DeployResponse(deployment=deployment)
 
     @answers_errors
@@ -36,7 +37,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self, request: deployment_pb2.UndeployRequest, context: _Context
     ) -> deployment_pb2.UndeployResponse:
         """Stops serving a policy."""
-        await self._deployments.undeploy(request.policy)
+        await self._deployments.undeploy(request, _actor(context))
         return deployment_pb2.UndeployResponse()
 
     @answers_errors
@@ -44,4 +45,53 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self, request: deployment_pb2.ListDeploymentsRequest, context: _Context
     ) -> deployment_pb2.ListDeploymentsResponse:
         """Lists all deployments."""
-        return deployment_pb2.ListDeploymentsResponse(deployments=await self._deployments.list())
+        return deployment_pb2.ListDeploymentsResponse(deployments=await self._deployments.deployments())
+
+    @answers_errors
+    async def SetRoute(
+        self, request: deployment_pb2.SetRouteRequest, context: _Context
+    ) -> deployment_pb2.SetRouteResponse:
+        """Splits a policy's traffic."""
+        deployment = await self._deployments.set_route(request, _actor(context))
+        return deployment_pb2.SetRouteResponse(deployment=deployment)
+
+    @answers_errors
+    async def SetAlias(
+        self, request: deployment_pb2.SetAliasRequest, context: _Context
+    ) -> deployment_pb2.SetAliasResponse:
+        """Points an alias at a version."""
+        deployment = await self._deployments.set_alias(request, _actor(context))
+        return deployment_pb2.SetAliasResponse(deployment=deployment)
+
+    @answers_errors
+    async def Promote(
+        self, request: deployment_pb2.PromoteRequest, context: _Context
+    ) -> deployment_pb2.PromoteResponse:
+        """Moves an alias and all traffic to a version."""
+        deployment = await self._deployments.promote(request, _actor(context))
+        return deployment_pb2.PromoteResponse(deployment=deployment)
+
+    @answers_errors
+    async def Rollback(
+        self, request: deployment_pb2.RollbackRequest, context: _Context
+    ) -> deployment_pb2.RollbackResponse:
+        """Goes back to the route before."""
+        deployment = await self._deployments.rollback(request, _actor(context))
+        return deployment_pb2.RollbackResponse(deployment=deployment)
+
+    @answers_errors
+    async def ListAudit(
+        self, request: deployment_pb2.ListAuditRequest, context: _Context
+    ) -> deployment_pb2.ListAuditResponse:
+        """Lists what was changed."""
+        records = await self._deployments.audit(request)
+        return deployment_pb2.ListAuditResponse(records=[write_audit(record) for record in records])
+
+
+def _actor(context: _Context) -> str:
+    """Tells who is asking, as they say themselves; else from where."""
+    for key, value in context.invocation_metadata() or ():
+        if key == _ACTOR:
+            text = value if isinstance(value, str) else value.decode(errors="replace")
+            return text[:_MAX_ACTOR]
+    return f"somebody at {context.peer()}"[:_MAX_ACTOR]

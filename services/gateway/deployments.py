@@ -1,231 +1,239 @@
-"""Deployments: what is wanted of Ray Serve, and how far it is.
-
-Ray Serve's own state is the record of what is deployed, so a gateway that starts finds everything again. Each policy is
-one Serve application; its `user_config` names the version to hold, which running replicas load without a restart.
-"""
+"""Deployments: carries out the admin API, and follows what comes of it."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection
 
-from services.gateway.catalogue import Catalogue
-from services.gateway.ray_serve import Application, RayServe
+from services.gateway.catalogue import Catalogue, Routing
+from services.gateway.control import descriptions
+from services.gateway.control.desired import AuditRecord, Change, DesiredPolicy, DesiredState, Resources
+from services.gateway.control.reconciler import Reconciler
+from services.gateway.control.shared_state import SharedState
+from services.gateway.ray_serve import RayServe
 from services.gateway.registry import RegisteredVersion, Registry
-from steersman.errors import InvalidArgumentError, NotFoundError, SteersmanError
+from services.gateway.routes import Route
+from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2
 
 _log = logging.getLogger(__name__)
 
-_IMPORT_PATH = "services.policy.deployment:build"
 _POLICY_NAME = re.compile(r"[a-z0-9_-]{1,64}")
-_MAX_REPLICAS = 1000
-_FOLLOW_SECONDS = 1.0
-
-_ERROR_CLASS = re.compile(r"^[\w.]*Error: ")
-
-_FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
+_ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_CHAMPION = "champion"
+_MAX_AUDIT = 1000
 
 
 class Deployments:
-    """Deploys policies on Ray Serve.
+    """Changes what is wanted, and tells how far it is.
 
     Args:
         settings: For what replicas are told and what they reserve.
         gateways: Internal addresses of all gateways, which replicas attach to.
         ray_serve: Ray Serve.
         registry: The model registry.
-        catalogue: Learns which policies are deployed; tells which replicas are attached.
+        catalogue: Learns which policies are deployed and how they are routed; tells which replicas are attached.
     """
 
     def __init__(
         self, settings: Settings, gateways: list[str], ray_serve: RayServe, registry: Registry, catalogue: Catalogue
     ) -> None:
         self._settings = settings
-        self._gateways = gateways
-        self._ray_serve = ray_serve
         self._registry = registry
         self._catalogue = catalogue
-        # A change reads all applications and writes all of them back.
-        self._changing = asyncio.Lock()
+        self._enabled = bool(settings.ray_dashboard_url)
+        self._shared = SharedState(settings.database, self._state_changed)
+        self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, self._looked)
+        self._mirroring: set[asyncio.Task[None]] = set()
 
-    async def deploy(self, policy: str, version: int, bundle_uri: str, replicas: int) -> deployment_pb2.Deployment:
-        """Serves a version; see `DeploymentService.Deploy`.
+    async def deploy(self, request: deployment_pb2.DeployRequest, actor: str) -> deployment_pb2.Deployment:
+        """Serves a version; see `DeploymentService.Deploy`, as for the other methods.
 
         Raises:
             SteersmanError: See there.
         """
-        if not _POLICY_NAME.fullmatch(policy):
+        self._check(request.policy)
+        version = request.version
+        if version < 0 or (request.bundle_uri and not version):
+            raise InvalidArgumentError(f"expected a version of at least 1, got {version}")
+        resize = functools.partial(_resize, request, self._settings.replica_cpus)
+        resize(None)  # refuses what makes no sense before anybody is asked for a bundle
+        if request.bundle_uri:
+            uris = {version: request.bundle_uri}
+        elif version:
+            uris = await self._find(request.policy, {version})
+        else:
+            newest = await self._registry.find(request.policy, 0)
+            version, uris = newest.version, {newest.version: newest.bundle_uri}
+        change = Change(actor, request.policy, request.expected_revision)
+        route = Route({version: 1.0})
+        return self._describe(await self._shared.call(lambda store: store.deploy(change, route, resize, uris)))
+
+    async def undeploy(self, request: deployment_pb2.UndeployRequest, actor: str) -> None:
+        """Stops serving a policy."""
+        self._check(request.policy)
+        change = Change(actor, request.policy, request.expected_revision)
+        await self._shared.call(lambda store: store.undeploy(change))
+
+    async def deployments(self) -> list[deployment_pb2.Deployment]:
+        """Lists all deployments, by policy."""
+        self._check()
+        state = await self._shared.call(lambda store: store.state())
+        leaving = {
+            name
+            for name, application in self._reconciler.applications.items()
+            if name not in state.policies and self._is_leaving(name, application["deployed_app_config"])
+        }
+        return [
+            self._describe(state.policies[name]) if name in state.policies else descriptions.leaving(name)
+            for name in sorted({*state.policies, *leaving})
+        ]
+
+    async def set_route(self, request: deployment_pb2.SetRouteRequest, actor: str) -> deployment_pb2.Deployment:
+        """Splits a policy's traffic."""
+        self._check(request.policy)
+        route = descriptions.read_route(request.route)
+        dispatcher = self._catalogue.get(request.policy)
+        if route.shadow and dispatcher and any(version.state for version in dispatcher.versions.values()):
+            raise FailedPreconditionError(
+                f"expected a policy without memory to shadow, but {request.policy!r} has some: a shadow would need the "
+                "state of episodes that it never played"
+            )
+        uris = await self._find(request.policy, route.versions)
+        change = Change(actor, request.policy, request.expected_revision)
+        return self._describe(await self._shared.call(lambda store: store.set_route(change, route, uris)))
+
+    async def set_alias(self, request: deployment_pb2.SetAliasRequest, actor: str) -> deployment_pb2.Deployment:
+        """Points an alias at a version."""
+        self._check(request.policy)
+        alias, version = _alias(request.alias), request.version
+        if version < 0:
+            raise InvalidArgumentError(f"expected a version of at least 1, or 0 to take the alias away, got {version}")
+        uris = await self._find(request.policy, {version} - {0})
+        change = Change(actor, request.policy, request.expected_revision)
+        policy = await self._shared.call(lambda store: store.set_alias(change, alias, version, uris))
+        self._mirror(policy.name, alias, version)
+        return self._describe(policy)
+
+    async def promote(self, request: deployment_pb2.PromoteRequest, actor: str) -> deployment_pb2.Deployment:
+        """Moves an alias and all traffic to a version."""
+        self._check(request.policy)
+        alias, version, from_alias = _alias(request.alias or _CHAMPION), request.version, request.from_alias
+        if (version > 0) == bool(from_alias) or version < 0:
+            raise InvalidArgumentError(f"expected either a version or an alias, got {version} and {from_alias!r}")
+        uris = await self._find(request.policy, {version} - {0})
+        change = Change(actor, request.policy, request.expected_revision)
+        policy = await self._shared.call(lambda store: store.promote(change, alias, version, from_alias, uris))
+        self._mirror(policy.name, alias, policy.aliases[alias])
+        return self._describe(policy)
+
+    async def rollback(self, request: deployment_pb2.RollbackRequest, actor: str) -> deployment_pb2.Deployment:
+        """Goes back to the route before."""
+        self._check(request.policy)
+        change = Change(actor, request.policy, request.expected_revision)
+        return self._describe(await self._shared.call(lambda store: store.rollback(change)))
+
+    async def audit(self, request: deployment_pb2.ListAuditRequest) -> list[AuditRecord]:
+        """Lists what was changed, the latest first."""
+        self._check()
+        limit = min(request.limit or 100, _MAX_AUDIT)
+        return await self._shared.call(lambda store: store.audit(request.policy, limit))
+
+    async def follow(self) -> None:
+        """Follows what is wanted and brings it about, until cancelled; without Ray there is nothing to do."""
+        if not self._enabled:
+            return
+        try:
+            await asyncio.gather(self._shared.run(), self._reconciler.run())
+        finally:
+            self._shared.close()
+            for task in self._mirroring:
+                task.cancel()
+
+    def _check(self, policy: str | None = None) -> None:
+        """Refuses what cannot be done here.
+
+        Raises:
+            FailedPreconditionError: If this gateway has no control plane.
+            InvalidArgumentError: If the policy's name is none.
+        """
+        if policy is not None and not _POLICY_NAME.fullmatch(policy):
             raise InvalidArgumentError(
                 f"expected a policy of at most 64 lower-case letters, digits, '-' and '_', got {policy!r}"
             )
-        if version < 0 or (bundle_uri and not version):
-            raise InvalidArgumentError(f"expected a version of at least 1, got {version}")
-        if replicas > _MAX_REPLICAS:
-            raise InvalidArgumentError(f"expected at most {_MAX_REPLICAS} replicas, got {replicas}")
-        if bundle_uri:
-            registered = RegisteredVersion(version, bundle_uri)
-        else:
-            registered = await self._registry.find(policy, version)
-        async with self._changing:
-            configs = await self._configs()
-            kept = _deployment_config(configs[policy])["num_replicas"] if policy in configs else 1
-            configs[policy] = self._application(policy, registered, replicas or kept)
-            await self._ray_serve.replace(list(configs.values()))
-        return self._describe(policy, {"status": "DEPLOYING", "deployed_app_config": configs[policy]})
+        if not self._enabled:
+            raise FailedPreconditionError("expected a gateway with Ray to deploy on, but this one runs without it")
 
-    async def undeploy(self, policy: str) -> None:
-        """Stops serving a policy; see `DeploymentService.Undeploy`.
-
-        Raises:
-            SteersmanError: See there.
-        """
-        async with self._changing:
-            configs = await self._configs()
-            if policy not in configs or not _is_policy(configs[policy]):
-                raise NotFoundError(f"expected a deployed policy, got {policy!r}")
-            del configs[policy]
-            await self._ray_serve.replace(list(configs.values()))
-
-    async def list(self) -> list[deployment_pb2.Deployment]:
-        """Lists all deployments, by policy.
-
-        Raises:
-            UnavailableError: If Ray cannot be reached.
-        """
-        applications = await self._ray_serve.applications()
-        deployments = [
-            self._describe(name, application)
-            for name, application in sorted(applications.items())
-            if _is_policy(application["deployed_app_config"]) or self._is_leaving(name, application)
+    async def _find(self, policy: str, versions: Collection[int]) -> dict[int, str]:
+        """Finds the bundles of versions that the policy has not had yet. Known ones need no registry."""
+        known = await self._shared.call(lambda store: store.uris(policy))
+        found: list[RegisteredVersion] = [
+            await self._registry.find(policy, version) for version in sorted(versions) if version not in known
         ]
-        self._catalogue.set_deployed(
+        return {entry.version: entry.bundle_uri for entry in found}
+
+    def _mirror(self, policy: str, alias: str, version: int) -> None:
+        """Tells the registry of an alias. Best effort: this database is what counts."""
+
+        async def mirror() -> None:
+            try:
+                await self._registry.set_alias(policy, alias, version)
+            except SteersmanError as error:
+                _log.warning("alias %s@%s is not in the registry: %s", policy, alias, error)
+
+        task = asyncio.create_task(mirror())
+        self._mirroring.add(task)
+        task.add_done_callback(self._mirroring.discard)
+
+    def _state_changed(self, state: DesiredState) -> None:
+        self._catalogue.set_routing(
             {
-                deployment.policy: deployment.message
-                for deployment in deployments
-                if deployment.state != deployment_pb2.DEPLOYMENT_STATE_DELETING
+                name: Routing(policy.route, policy.before, policy.aliases, frozenset(policy.uris))
+                for name, policy in state.policies.items()
             }
         )
-        return deployments
+        self._looked()
+        self._reconciler.wake()
 
-    async def follow(self) -> None:
-        """Keeps the catalogue informed, until cancelled. While Ray cannot be reached, what was known stays."""
-        if not self._settings.ray_dashboard_url:
-            return
-        reachable = True
-        while True:
-            try:
-                await self.list()
-                reachable = True
-            except SteersmanError as error:
-                if reachable:
-                    _log.warning("%s", error)
-                reachable = False
-            await asyncio.sleep(_FOLLOW_SECONDS)
+    def _looked(self) -> None:
+        # Before that, what is attached may well be deployed.
+        if self._shared.known:
+            policies = self._shared.state.policies.values()
+            self._catalogue.set_deployed({policy.name: self._describe(policy).message for policy in policies})
 
-    async def _configs(self) -> dict[str, Application]:
-        """Reads the configs of all applications that are to stay, other people's too."""
-        return {
-            name: application["deployed_app_config"]
-            for name, application in (await self._ray_serve.applications()).items()
-            if application["status"] != "DELETING" and application["deployed_app_config"]
-        }
-
-    def _application(self, policy: str, version: RegisteredVersion, replicas: int) -> Application:
-        settings = self._settings
-        return {
-            "name": policy,
-            "route_prefix": f"/{policy}",
-            "import_path": _IMPORT_PATH,
-            "args": {
-                "policy": policy,
-                "gateways": self._gateways,
-                "max_batch_size": settings.max_batch_size,
-                "max_queue_delay_microseconds": settings.max_queue_delay_microseconds,
-                "max_message_bytes": settings.max_message_bytes,
-                "cache": str(Path(settings.var_dir, "bundles").absolute()),
-                "mlflow_url": settings.mlflow_url,
-            },
-            "deployments": [
-                {
-                    "name": "policy",
-                    "num_replicas": replicas,
-                    "user_config": {"versions": {str(version.version): version.bundle_uri}},
-                    "ray_actor_options": {"num_cpus": settings.replica_cpus},
-                    "graceful_shutdown_timeout_s": settings.shutdown_grace_seconds,
-                }
-            ],
-        }
-
-    def _describe(self, policy: str, application: Application) -> deployment_pb2.Deployment:
-        if application["status"] == "DELETING":
-            return deployment_pb2.Deployment(
-                policy=policy,
-                state=deployment_pb2.DEPLOYMENT_STATE_DELETING,
-                message="waits for its replicas to finish what they have",
-            )
-        config = _deployment_config(application["deployed_app_config"])
-        ((version, bundle_uri),) = config["user_config"]["versions"].items()
-        deployment = deployment_pb2.Deployment(
-            policy=policy,
-            version=int(version),
-            bundle_uri=bundle_uri,
-            replicas_wanted=config["num_replicas"],
-            replicas_ready=self._ready(policy, int(version)),
+    def _describe(self, policy: DesiredPolicy) -> deployment_pb2.Deployment:
+        return descriptions.describe(
+            policy,
+            self._catalogue.get(policy.name),
+            self._reconciler.applications.get(policy.name),
+            is_told=self._reconciler.is_as_wanted(policy.name),
+            problem=self._reconciler.problem,
         )
-        status = application["status"]
-        failure = self._failure(policy, int(version))
-        if status in _FAILED or failure:
-            deployment.state = deployment_pb2.DEPLOYMENT_STATE_FAILED
-            deployment.message = failure or _reason(application)
-        elif deployment.replicas_ready >= deployment.replicas_wanted:
-            deployment.state = deployment_pb2.DEPLOYMENT_STATE_READY
-        else:
-            deployment.state = deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
-            deployment.message = (
-                f"waits for {deployment.replicas_wanted - deployment.replicas_ready} of {deployment.replicas_wanted} "
-                f"replicas to start, load version {version} and attach"
-            )
-        return deployment
 
-    def _is_leaving(self, policy: str, application: Application) -> bool:
-        """Tells whether an application that is being deleted is one of ours; Ray Serve has forgotten its config."""
-        return application["status"] == "DELETING" and self._catalogue.get(policy) is not None
-
-    def _ready(self, policy: str, version: int) -> int:
-        dispatcher = self._catalogue.get(policy)
-        if dispatcher is None:
-            return 0
-        return sum(version in attachment.versions and not attachment.leaving for attachment in dispatcher.attachments)
-
-    def _failure(self, policy: str, version: int) -> str:
-        """Says why replicas that go on with other versions could not load this one; empty if none failed."""
-        dispatcher = self._catalogue.get(policy)
-        for attachment in dispatcher.attachments if dispatcher else []:
-            if version in attachment.failed_versions and not attachment.leaving:
-                others = ", ".join(map(str, attachment.versions))
-                return f"{attachment.failed_versions[version]}; version {others} goes on"
-        return ""
+    def _is_leaving(self, policy: str, config: dict[str, object] | None) -> bool:
+        """Tells whether an application that is not wanted is one of ours, of which Ray Serve may have forgotten all."""
+        return descriptions.is_policy(config) if config else self._catalogue.get(policy) is not None
 
 
-def _is_policy(config: dict[str, Any] | None) -> bool:
-    return config is not None and config["import_path"] == _IMPORT_PATH
+def _resize(request: deployment_pb2.DeployRequest, default_cpus: float, kept: Resources | None) -> Resources:
+    least = request.replicas or (kept.min_replicas if kept else 1)
+    most = request.max_replicas or (kept.max_replicas if kept and not request.replicas else least)
+    if request.scale_to_zero:
+        if most == least and not request.max_replicas:
+            raise InvalidArgumentError("expected a maximum of replicas to scale to zero from, got none")
+        least = 0
+    cpus = request.cpus if request.HasField("cpus") else (kept.cpus if kept else default_cpus)
+    gpus = request.gpus if request.HasField("gpus") else (kept.gpus if kept else 0.0)
+    return Resources(least, most, cpus, gpus)
 
 
-def _deployment_config(config: dict[str, Any]) -> dict[str, Any]:
-    deployment: dict[str, Any] = config["deployments"][0]
-    return deployment
-
-
-def _reason(application: Application) -> str:
-    """Takes the most telling message that Ray Serve has, without the traceback that may follow."""
-    messages = [deployment["message"] for deployment in application.get("deployments", {}).values()]
-    text = next((message for message in messages if message), application.get("message", "")).strip()
-    if not text:
-        return "Ray Serve gives no reason; its log says more"
-    # The last line of a traceback is "package.module.ErrorClass: what happened".
-    return _ERROR_CLASS.sub("", text.splitlines()[-1])
+def _alias(alias: str) -> str:
+    if not _ALIAS.fullmatch(alias):
+        raise InvalidArgumentError(
+            f"expected an alias of at most 64 lower-case letters, digits, '-' and '_', a letter first, got {alias!r}"
+        )
+    return alias

@@ -20,6 +20,8 @@ from services.gateway.batch import Batch
 from services.gateway.options import Options
 from services.gateway.request_queue import RequestQueue
 from services.gateway.requests import Request, Segment
+from services.gateway.routes import Route, Shadow, Split, split
+from services.gateway.shadow import ShadowStatistics
 from services.gateway.statistics import Statistics
 from services.gateway.versions import Version
 from steersman.errors import (
@@ -77,17 +79,22 @@ class Dispatcher:
 
     Attributes:
         statistics: What has happened.
+        shadow_statistics: What came of copies for the route's shadow.
     """
 
     def __init__(self, policy: str, limits: Limits, loop: Loop, clock: Callable[[], float] = time.monotonic) -> None:
         self.policy = policy
         self.statistics = Statistics()
+        self.shadow_statistics = ShadowStatistics()
         self._limits = limits
         self._loop = loop
         self._clock = clock
         self._attachments: list[Attachment] = []
         self._lanes: dict[tuple[int, Options], Lane] = {}
         self._versions: dict[int, Version] = {}
+        self._route: Route | None = None
+        self._route_before: Route | None = None
+        self._split: Split | None = None
         self._default_version: Version | None = None
         self._dispatch_is_due = False
         self._news = self._quiet_turns = self._turns = 0
@@ -105,8 +112,43 @@ class Dispatcher:
 
     @property
     def default_version(self) -> Version | None:
-        """The version that requests go to which name none: the newest that is loaded."""
+        """The loaded version that most requests go to which name none; the newest if there is no route."""
         return self._default_version
+
+    @property
+    def shadow(self) -> Shadow | None:
+        """The version that gets copies of requests, if one does."""
+        return self._route.shadow if self._route else None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether there is more than one version that requests may go to which name none."""
+        return self._split is not None and len(self._split.versions) > 1
+
+    def pick(self, point: float) -> Version:
+        """Picks the version for a request that names none, among those that are loaded; there must be one.
+
+        Args:
+            point: A point in [0, 1), drawn at random or given by `routes.point_of`.
+        """
+        assert self._split is not None  # noqa: S101 - the caller has looked for a default version
+        return self._versions[self._split.pick(point)]
+
+    def set_route(self, route: Route | None, before: Route | None) -> None:
+        """Splits traffic from now on; what waits already goes where it was going.
+
+        Args:
+            route: How.
+            before: The route before, which holds while nothing of this one is loaded.
+        """
+        if (route.shadow if route else None) != self.shadow:
+            self.shadow_statistics = ShadowStatistics()
+        self._route, self._route_before = route, before
+        self._split_anew()
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """Runs a function after what is ready now."""
+        self._loop.call_soon(callback)
 
     @property
     def waiting(self) -> int:
@@ -154,10 +196,14 @@ class Dispatcher:
                 for number, version in attachment.versions.items()
             )
         )
-        self._default_version = self._versions[max(self._versions)] if self._versions else None
+        self._split_anew()
         if self._attachments:
             self._rehome()
         self._dispatch_soon()
+
+    def _split_anew(self) -> None:
+        self._split = split(self._route, self._route_before, self._versions)
+        self._default_version = self._versions[self._split.main_version] if self._split else None
 
     def answer(self, attachment: Attachment, batch_id: int, outcome: Callable[[Batch], None]) -> None:
         """Takes a replica's result for a batch.

@@ -13,6 +13,8 @@ from services.gateway.observations import Observation, read_observation, refuse_
 from services.gateway.options import read_options
 from services.gateway.requests import Request
 from services.gateway.responses import write_response
+from services.gateway.routes import point_of
+from services.gateway.shadow import shadowed
 from services.gateway.versions import Version
 from steersman.errors import (
     FailedPreconditionError,
@@ -60,14 +62,24 @@ class Intake:
         dispatcher, version, pinned = self._catalogue.resolve(message.policy)
         now = time.monotonic()
         state: tuple[bytes, ...] = ()
-        if version.state or message.state or message.session_ids:
+        if version.state or message.state:
             _require_memory(dispatcher.policy, version)
             recollection = self._memory.recall(dispatcher.policy, message, now)
-            version = _version_of_episode(dispatcher, version, pinned, recollection.version)
+            if recollection.version is not None:
+                version = _version_of_episode(dispatcher, version, message.policy, recollection.version)
+            elif not pinned and dispatcher.is_split:
+                version = dispatcher.pick(_point(message))
             observation = self._read(message, version)
             state = self._memory.state(recollection, version, observation.size, message.episode_start)
         else:
+            if not pinned and (message.session_ids or dispatcher.is_split):
+                version = self._split(dispatcher, message, now)
             observation = self._read(message, version)
+            if message.session_ids and len(message.session_ids) != observation.size:
+                raise InvalidArgumentError(f"expected {observation.size} session ids, got {len(message.session_ids)}")
+        shadow = dispatcher.shadow
+        if shadow is not None and not (pinned or version.state or message.options.sample) and _draw() < shadow.share:
+            on_finished = shadowed(dispatcher, shadow, on_finished)
         request = Request(
             dispatcher.policy,
             dispatcher.statistics,
@@ -95,6 +107,15 @@ class Intake:
             raise
         return request
 
+    def _split(self, dispatcher: Dispatcher, message: policy_pb2.ActRequest, now: float) -> Version:
+        """Picks the version of a request without memory; sessions in progress stay where they are."""
+        if not message.session_ids:
+            return dispatcher.pick(_draw())
+        began_with = self._memory.recall_version(dispatcher.policy, message, now)
+        version = dispatcher.versions.get(began_with) or dispatcher.pick(_point(message))
+        self._memory.remember_version(dispatcher.policy, message.session_ids, version.number, now)
+        return version
+
     def _read(self, message: policy_pb2.ActRequest, version: Version) -> Observation:
         observation = read_observation(message.observation, version.observation)
         if self._reject_nonfinite:
@@ -108,26 +129,34 @@ class Intake:
             response.state = self._memory.remember(request.policy, request, time.monotonic())
 
 
+def _point(message: policy_pb2.ActRequest) -> float:
+    """Gives the point that decides which version a beginning episode gets: for a session always the same."""
+    return point_of(message.session_ids[0]) if message.session_ids else _draw()
+
+
+def _draw() -> float:
+    return random.random()  # noqa: S311 - no secret
+
+
 def _require_memory(policy: str, version: Version) -> None:
-    """Refuses a state or sessions for a policy that has no memory.
+    """Refuses a state for a policy that has no memory.
 
     Raises:
         InvalidArgumentError: If it has none.
     """
     if not version.state:
-        raise InvalidArgumentError(f"expected neither a state nor sessions for policy {policy!r}, which has no memory")
+        raise InvalidArgumentError(f"expected no state for policy {policy!r}, which has no memory")
 
 
-def _version_of_episode(dispatcher: Dispatcher, version: Version, pinned: bool, began_with: int | None) -> Version:
+def _version_of_episode(dispatcher: Dispatcher, version: Version, address: str, began_with: int) -> Version:
     """Finds the version that a request with memory is for.
 
     Raises:
-        InvalidArgumentError: If the address names another version than the episode's.
+        InvalidArgumentError: If the address names another version than the episode's, by number. An alias may have
+            moved on since the episode began.
         FailedPreconditionError: If the episode's version is no longer served.
     """
-    if began_with is None:
-        return version
-    if pinned and version.number != began_with:
+    if ":" in address and version.number != began_with:
         raise InvalidArgumentError(f"expected a state of version {version.number}, got one of version {began_with}")
     found = dispatcher.versions.get(began_with)
     if found is None:

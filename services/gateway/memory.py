@@ -143,6 +143,27 @@ class Memory:
             self._sessions.keep(policy, session_id, Session(version.number, rows, now))
         return b""
 
+    def recall_version(self, policy: str, message: policy_pb2.ActRequest, now: float) -> int:
+        """Tells which version the sessions of a request without memory began with; 0 if they begin now, or are unknown.
+
+        Sessions in one request go together, so the first that is known speaks for all.
+
+        Raises:
+            InvalidArgumentError: If the ids make no sense.
+        """
+        starts = message.episode_start or [False] * len(message.session_ids)
+        versions = self._sessions.versions(policy, message.session_ids, now)
+        if len(starts) != len(versions):
+            raise InvalidArgumentError(
+                f"expected episode_start for each of {len(versions)} sessions, got {len(starts)}"
+            )
+        return next((version for version, begins in zip(versions, starts, strict=True) if version and not begins), 0)
+
+    def remember_version(self, policy: str, session_ids: Sequence[str], version: int, now: float) -> None:
+        """Has sessions without memory stay with a version, as long as there is room to remember it."""
+        for session_id in session_ids:
+            self._sessions.keep_if_room(policy, session_id, Session(version, (), now))
+
     def _split(self, elements: bytes, version: Version, size: int, episode_start: Sequence[bool]) -> tuple[bytes, ...]:
         expected = size * sum(entry.row_bytes for entry in version.state)
         if len(elements) != expected:

@@ -1,4 +1,4 @@
-"""Finds versions in MLflow's model registry, through its REST API."""
+"""MLflow's model registry, through its REST API: finds versions, and takes note of aliases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RegisteredVersion:
 
 
 class Registry:
-    """Reads MLflow's model registry.
+    """Speaks to MLflow's model registry.
 
     Args:
         url: The tracking server.
@@ -32,7 +32,7 @@ class Registry:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client = httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow/model-versions/", timeout=10.0)
+        self._client = httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow/", timeout=10.0)
 
     async def find(self, policy: str, version: int) -> RegisteredVersion:
         """Finds a version.
@@ -51,6 +51,15 @@ class Registry:
             raise NotFoundError(f"expected {wanted} of policy {policy!r}, but MLflow at {self._url} has none")
         return found
 
+    async def set_alias(self, policy: str, alias: str, version: int) -> None:
+        """Points an alias of the registered model at a version; at 0, takes it away. An unregistered one is left alone.
+
+        Raises:
+            UnavailableError: If the registry cannot be reached or answers with an error.
+        """
+        fields = {"name": policy, "alias": alias} | ({"version": str(version)} if version else {})
+        await self._ask("registered-models/alias", fields, "POST" if version else "DELETE")
+
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
@@ -58,18 +67,20 @@ class Registry:
     async def _newest(self, policy: str) -> RegisteredVersion | None:
         # The name was checked against a pattern without quotes.
         answer = await self._ask(
-            "search", {"filter": f"name='{policy}'", "max_results": "1", "order_by": "version_number DESC"}
+            "model-versions/search",
+            {"filter": f"name='{policy}'", "max_results": "1", "order_by": "version_number DESC"},
         )
         versions = answer.get("model_versions", []) if answer else []
         return _read(versions[0]) if versions else None
 
     async def _get(self, policy: str, version: int) -> RegisteredVersion | None:
-        answer = await self._ask("get", {"name": policy, "version": str(version)})
+        answer = await self._ask("model-versions/get", {"name": policy, "version": str(version)})
         return _read(answer["model_version"]) if answer else None
 
-    async def _ask(self, method: str, params: dict[str, str]) -> dict[str, Any] | None:
+    async def _ask(self, endpoint: str, fields: dict[str, str], method: str = "GET") -> dict[str, Any] | None:
+        arguments: dict[str, Any] = {"params": fields} if method == "GET" else {"json": fields}
         try:
-            response = await self._client.get(method, params=params)
+            response = await self._client.request(method, endpoint, **arguments)
         except httpx.HTTPError as error:
             raise UnavailableError(f"cannot reach MLflow at {self._url}: {error or type(error).__name__}") from error
         if response.status_code == httpx.codes.NOT_FOUND:

@@ -71,8 +71,7 @@ class SessionStore:
             raise InvalidArgumentError("expected each session id once in a request, got one twice")
         found: list[Session | None] = []
         for session_id, begins in zip(ids, episode_start, strict=True):
-            if not 0 < len(session_id.encode()) <= MAX_ID_BYTES:
-                raise InvalidArgumentError(f"expected a session id of 1 to {MAX_ID_BYTES} bytes, got {session_id!r}")
+            _check_id(session_id)
             session = None if begins else self._sessions.get((policy, session_id))
             if not begins and (session is None or not session.state):
                 raise FailedPreconditionError(
@@ -96,7 +95,29 @@ class SessionStore:
         self._sessions[key] = session
         self._sessions.move_to_end(key)
 
+    def versions(self, policy: str, ids: Sequence[str], now: float) -> list[int]:
+        """Tells which versions sessions began with; 0 for those that are not kept.
+
+        Raises:
+            InvalidArgumentError: If an id is empty or too long.
+        """
+        self._expire(now)
+        for session_id in ids:
+            _check_id(session_id)
+        sessions = [self._sessions.get((policy, session_id)) for session_id in ids]
+        return [session.version if session else 0 for session in sessions]
+
+    def keep_if_room(self, policy: str, session_id: str, session: Session) -> None:
+        """Keeps a session if that does not go beyond the limit."""
+        if (policy, session_id) in self._sessions or len(self._sessions) < self._max_sessions:
+            self.keep(policy, session_id, session)
+
     def _expire(self, now: float) -> None:
         oldest_allowed = now - self._idle_seconds
         while self._sessions and next(iter(self._sessions.values())).used < oldest_allowed:
             self._sessions.popitem(last=False)
+
+
+def _check_id(session_id: str) -> None:
+    if not 0 < len(session_id.encode()) <= MAX_ID_BYTES:
+        raise InvalidArgumentError(f"expected a session id of 1 to {MAX_ID_BYTES} bytes, got {session_id!r}")

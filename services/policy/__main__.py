@@ -20,7 +20,7 @@ from services.common.server import wait_for_stop_signal
 from services.policy.replica import Replica
 from services.policy.runtime import PolicyRuntime
 from steersman.errors import SteersmanError
-from steersman.policy_names import parse_address, policy_name
+from steersman.policy_names import parse_version, policy_name
 from steersman.settings import Settings, settings
 
 Folders = dict[str, dict[int, Path]]
@@ -43,7 +43,7 @@ def read_arguments(arguments: list[str]) -> Folders:
         folder = Path(path if separator else argument).absolute()
         if not separator:
             address = policy_name(read_bundle(folder).spec.environment_id)
-        name, version = parse_address(address)
+        name, version = parse_version(address)
         folders[name][version or max(folders[name], default=0) + 1] = folder
     return dict(folders)
 

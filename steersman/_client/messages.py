@@ -13,6 +13,7 @@ import numpy.typing as npt
 from steersman import spaces, tensors
 from steersman._client.formats import Format
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
+from steersman.policy_names import names_a_version
 from steersman.v1 import common_pb2, policy_pb2
 
 State = tuple[npt.NDArray[np.uint8], ...]
@@ -185,8 +186,8 @@ def read_policy(policy: policy_pb2.Policy, address: str) -> PolicyInfo:
     Raises:
         FailedPreconditionError: If no version is loaded.
     """
-    # For "name:version" the gateway lists that version alone.
-    wanted = policy.versions[0].version if ":" in address and policy.versions else policy.default_version
+    # For an address that names a version the gateway lists that version alone.
+    wanted = policy.versions[0].version if names_a_version(address) and policy.versions else policy.default_version
     for version in policy.versions:
         if version.version == wanted:
             return PolicyInfo(policy.name, version.version, version.spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from steersman.cli import act, deployments, evaluate, policy, runs, serve, status, train
+from steersman.cli import act, deployments, evaluate, policy, routes, runs, serve, status, train
 
 app = typer.Typer(
     help="Train policies, serve them, and know how good they are.",
@@ -20,6 +20,11 @@ app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(deployments.policies)
 app.add_typer(policy.app, name="policy")
+app.command()(routes.route)
+app.command()(routes.alias)
+app.command()(routes.promote)
+app.command()(routes.rollback)
+app.command()(routes.audit)
 app.command()(act.act)
 app.command()(evaluate.evaluate)
 app.command()(serve.serve)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +51,17 @@ def configured() -> Settings:
         raise InvalidArgumentError(f"a setting is wrong: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise InvalidArgumentError(f"the settings file is not TOML: {error}") from None
+
+
+def actor() -> tuple[tuple[str, str], ...]:
+    """Gives the metadata that says who asks: the user of this machine that runs the command."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in many containers
+        name = f"user {os.getuid()}"
+    # Metadata has to be printable ASCII.
+    who = f"{name}@{socket.gethostname()}".encode("ascii", "replace").decode()
+    return (("x-steersman-actor", who),)
 
 
 @contextmanager

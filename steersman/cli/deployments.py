@@ -9,9 +9,10 @@ from typing import Annotated
 import grpc
 import typer
 
-from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
+from steersman.cli.connection import CALL_SECONDS, actor, configured, connect, numbers_that_fit
 from steersman.cli.output import (
     JsonOption,
+    RevisionOption,
     enum_name,
     note,
     plain,
@@ -21,7 +22,7 @@ from steersman.cli.output import (
     say,
 )
 from steersman.errors import FailedPreconditionError, UnavailableError
-from steersman.policy_names import parse_address
+from steersman.policy_names import parse_version
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 
 _POLL_SECONDS = 0.2
@@ -36,6 +37,12 @@ def deploy(
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until every replica has the version.")] = True,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 120.0,
+    max_replicas: Annotated[
+        int, typer.Option(min=0, help="Scale between --replicas and so many; 0 for a fixed number.")
+    ] = 0,
+    cpus: Annotated[float | None, typer.Option(min=0, help="Logical CPUs that each replica reserves.")] = None,
+    gpus: Annotated[float | None, typer.Option(min=0, help="GPUs, or a part of one, that each reserves.")] = None,
+    revision: RevisionOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Serves a version of a policy, in place of the one before.
@@ -44,17 +51,27 @@ def deploy(
         steersman deploy cartpole
 
         steersman deploy cartpole:3 --replicas 2
+
+        steersman deploy cartpole --replicas 1 --max-replicas 4 --cpus 0.25
     """
-    name, version = parse_address(policy)
+    name, version = parse_version(policy)
     with numbers_that_fit():
-        request = deployment_pb2.DeployRequest(policy=name, version=version, replicas=replicas)
+        request = deployment_pb2.DeployRequest(
+            policy=name,
+            version=version,
+            replicas=replicas,
+            max_replicas=max_replicas,
+            cpus=cpus,
+            gpus=gpus,
+            expected_revision=revision,
+        )
     if bundle is not None:
         request.bundle_uri = str(bundle.absolute())
     with connect("gateway", configured().gateway_address) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         with progress() as view:
             view.add_task(f"deploying {policy}", total=None)
-            deployment = stub.Deploy(request, timeout=CALL_SECONDS).deployment
+            deployment = stub.Deploy(request, timeout=CALL_SECONDS, metadata=actor()).deployment
         if wait:
             try:
                 deployment = wait_until_ready(stub, deployment, timeout)
@@ -68,7 +85,11 @@ def deploy(
         say(f"{deployment.policy}:{deployment.version} is {_state(deployment)}{reason}")
 
 
-def undeploy(policy: Annotated[str, typer.Argument(help="The policy.")], as_json: JsonOption = False) -> None:
+def undeploy(
+    policy: Annotated[str, typer.Argument(help="The policy.")],
+    revision: RevisionOption = 0,
+    as_json: JsonOption = False,
+) -> None:
     """Stops serving a policy. What its replicas have in hand is still answered.
 
     Example:
@@ -76,7 +97,11 @@ def undeploy(policy: Annotated[str, typer.Argument(help="The policy.")], as_json
     """
     with connect("gateway", configured().gateway_address) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
-        stub.Undeploy(deployment_pb2.UndeployRequest(policy=policy), timeout=CALL_SECONDS)
+        stub.Undeploy(
+            deployment_pb2.UndeployRequest(policy=policy, expected_revision=revision),
+            timeout=CALL_SECONDS,
+            metadata=actor(),
+        )
     if as_json:
         print_json({"policy": policy})
     else:
@@ -112,14 +137,15 @@ def policies(as_json: JsonOption = False) -> None:
         rows.append(
             (
                 name,
-                deployment.version if deployment else "",
+                route_in_words(deployment) if deployment else "",
                 policy.default_version if policy else "",
                 f"{policy.replicas if policy else 0} of {deployment.replicas_wanted if deployment else '?'}",
                 _state(deployment) if deployment else "attached",
+                deployment.revision if deployment else "",
                 deployment.message if deployment else "",
             )
         )
-    columns = ("policy", "version wanted", "answering", "replicas", "state", "")
+    columns = ("policy", "versions wanted", "answering", "replicas", "state", "revision", "")
     print_table("Policies", columns, rows, "Nothing is deployed; deploy a policy with: steersman deploy POLICY")
 
 
@@ -164,6 +190,21 @@ def wait_until_ready(
             listed = stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments
             deployment = next((entry for entry in listed if entry.policy == deployment.policy), deployment)
     return deployment
+
+
+def route_in_words(deployment: deployment_pb2.Deployment) -> str:
+    """Writes how traffic is split, such as "7 (90%), 8 (10%), shadow 9 (5%)"; one version alone as it is."""
+    weights = deployment.route.weights
+    if not weights:
+        return str(deployment.version or "")
+    total = sum(entry.weight for entry in weights)
+    parts = [f"{entry.version} ({100 * entry.weight / total:.3g}%)" for entry in weights]
+    if len(weights) == 1:
+        parts = [str(weights[0].version)]
+    if deployment.route.HasField("shadow"):
+        shadow = deployment.route.shadow
+        parts.append(f"shadow {shadow.version} ({100 * shadow.share:.3g}%)")
+    return ", ".join(parts)
 
 
 def _state(deployment: deployment_pb2.Deployment) -> str:

@@ -27,6 +27,10 @@ progress_console = Console(stderr=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+RevisionOption = Annotated[
+    int, typer.Option(min=0, help="Refuse if the policy is not at this revision any more; 0 for any.")
+]
+
 # Messages are printed as they are: with Rich's markup, whatever they have in brackets would vanish or be an error.
 
 

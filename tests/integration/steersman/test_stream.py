@@ -67,7 +67,7 @@ async def test_a_bad_request_fails_alone(gateway: GatewayProcess, bundle: Bundle
     ):
         await client.describe()
         good = asyncio.gather(*(stream.act(row) for row in BATCH))
-        with pytest.raises(InvalidArgumentError, match="neither a state nor sessions"):
+        with pytest.raises(InvalidArgumentError, match="no state for policy 'linear'"):
             await stream.ask(BATCH[0], Ask(state=b"x"))
         np.testing.assert_array_equal(await good, expected(bundle))
 

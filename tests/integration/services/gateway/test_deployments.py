@@ -173,11 +173,75 @@ def test_what_is_not_deployed_cannot_be_undeployed(
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_without_ray_deployments_are_unavailable(tmp_path: Path) -> None:
+def test_while_ray_is_away_deployments_say_what_they_wait_for(tmp_path: Path) -> None:
     with gateway_process(tmp_path) as gateway, grpc.insecure_channel(gateway.address) as channel:
+        stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
+        stub.Deploy(deployment_pb2.DeployRequest(policy="patient", version=1, bundle_uri="/nowhere"))
+        waiting = wait_for(stub, "patient", lambda found: found is not None and "next try" in found.message)
+        assert waiting is not None
+        assert waiting.state == deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
+        assert "waits for Ray Serve: cannot reach Ray at http://127.0.0.1" in waiting.message
+
+
+def test_without_a_control_plane_nothing_can_be_deployed(tmp_path: Path) -> None:
+    with (
+        gateway_process(tmp_path, ray_dashboard_url="") as gateway,
+        grpc.insecure_channel(gateway.address) as channel,
+    ):
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         with pytest.raises(grpc.RpcError) as refused:
             stub.ListDeployments(deployment_pb2.ListDeploymentsRequest())
         assert isinstance(refused.value, grpc.Call)
-        assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert "cannot reach Ray at http://127.0.0.1" in (refused.value.details() or "")
+        assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        assert not (tmp_path / "steersman.db").exists()
+
+
+def test_what_is_deleted_by_hand_comes_back_and_routes_split_traffic(
+    stack: Stack, deployments: deployment_pb2_grpc.DeploymentServiceStub, bundle: Bundle, other_bundle: Bundle
+) -> None:
+    """One story, since starting replicas takes long: drift, a canary, a promotion, a rollback, the audit trail."""
+    deployments.Deploy(deployment_pb2.DeployRequest(policy="drift", version=1, bundle_uri=str(bundle.folder)))
+    assert wait_for(deployments, "drift", is_ready) is not None
+    serve = f"{stack.settings.ray_dashboard_url}/api/serve/applications/"
+    headers = {"Authorization": f"Bearer {stack.settings.ray_token_file.read_text().strip()}"}
+    httpx.delete(serve, headers=headers, timeout=60).raise_for_status()
+    wait_for(deployments, "drift", lambda found: not is_ready(found))
+    assert wait_for(deployments, "drift", is_ready) is not None
+
+    deployments.Deploy(deployment_pb2.DeployRequest(policy="drift", version=2, bundle_uri=str(other_bundle.folder)))
+    wait_for(deployments, "drift", is_ready)
+    route = deployment_pb2.Route(
+        weights=[
+            deployment_pb2.RouteWeight(version=1, weight=1),
+            deployment_pb2.RouteWeight(version=2, weight=1),
+        ]
+    )
+    split = deployments.SetRoute(deployment_pb2.SetRouteRequest(policy="drift", route=route)).deployment
+    with pytest.raises(grpc.RpcError) as refused:
+        deployments.Rollback(deployment_pb2.RollbackRequest(policy="drift", expected_revision=split.revision - 1))
+    assert isinstance(refused.value, grpc.Call)
+    assert refused.value.code() == grpc.StatusCode.ABORTED
+    with PolicyClient("drift", address=stack.settings.gateway_address) as client:
+        assert {client.ask(OBSERVATION).version for _ in range(40)} == {1, 2}
+        deployments.SetAlias(deployment_pb2.SetAliasRequest(policy="drift", alias="candidate", version=1))
+        with PolicyClient("drift@candidate", address=stack.settings.gateway_address) as candidate:
+            assert {candidate.ask(OBSERVATION).version for _ in range(10)} == {1}
+        deployments.Promote(
+            deployment_pb2.PromoteRequest(policy="drift", from_alias="candidate"),
+            metadata=(("x-steersman-actor", "the tests"),),
+        )
+        assert {client.ask(OBSERVATION).version for _ in range(10)} == {1}
+        deployments.Rollback(deployment_pb2.RollbackRequest(policy="drift"))
+        assert {client.ask(OBSERVATION).version for _ in range(40)} == {1, 2}
+    records = deployments.ListAudit(deployment_pb2.ListAuditRequest(policy="drift")).records
+    assert [record.action for record in records] == [
+        "rollback",
+        "promote",
+        "set_alias",
+        "set_route",
+        "deploy",
+        "deploy",
+    ]
+    assert records[1].actor == "the tests"
+    deployments.Undeploy(deployment_pb2.UndeployRequest(policy="drift"))
+    wait_for(deployments, "drift", is_gone)

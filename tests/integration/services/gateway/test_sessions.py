@@ -192,12 +192,11 @@ async def test_sessions_are_bounded_and_forgotten_when_idle(tmp_path: Path, coun
 
 async def test_policies_without_memory_refuse_one(gateway: GatewayProcess, bundle: Bundle) -> None:
     request = policy_pb2.ActRequest(
-        policy="linear", observation={"observation": tensors.encode(np.ones(4, np.float32))}, session_ids=["a"]
+        policy="linear", observation={"observation": tensors.encode(np.ones(4, np.float32))}, state=b"x"
     )
-    request.episode_start.append(True)
     async with (
         attached_replica(gateway, "linear", {1: bundle}),
         policy_stub(gateway) as stub,
-        refused_with(grpc.StatusCode.INVALID_ARGUMENT, "neither a state nor sessions"),
+        refused_with(grpc.StatusCode.INVALID_ARGUMENT, "no state for policy 'linear'"),
     ):
         await stub.Act(request, timeout=5)

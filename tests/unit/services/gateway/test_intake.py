@@ -15,6 +15,7 @@ from services.gateway.dispatcher import Dispatcher
 from services.gateway.intake import Intake
 from services.gateway.memory import Memory
 from services.gateway.requests import Request
+from services.gateway.routes import Route, Shadow, point_of
 from services.gateway.sessions import SessionStore
 from steersman import tensors
 from steersman.errors import (
@@ -162,12 +163,65 @@ def test_an_unknown_session_is_refused_before_anything_is_computed() -> None:
     assert stage.replica.inbox == []
 
 
-def test_states_and_sessions_are_refused_for_a_policy_without_memory() -> None:
+def test_a_state_is_refused_for_a_policy_without_memory() -> None:
     state = Stage().ask(act(1)).state
+    with pytest.raises(InvalidArgumentError, match="'totals', which has no memory"):
+        Stage(NO_MEMORY).submit(act(1, state=state))
+
+
+def test_sessions_without_memory_stay_with_their_version_until_they_begin_anew() -> None:
     stage = Stage(NO_MEMORY)
-    for message in (act(1, state=state), act(1, session_ids=["left"], episode_start=[True])):
-        with pytest.raises(InvalidArgumentError, match="'totals', which has no memory"):
+    ids = [f"session-{number}" for number in range(20)]
+
+    def versions(*, begin: bool) -> list[int]:
+        return [stage.ask(act(1, session_ids=[name], episode_start=[begin])).version for name in ids[:10]]
+
+    assert versions(begin=True) == [1] * 10
+    stage.announce(NO_MEMORY, loaded_version(2, has_memory=False))
+    stage.dispatcher.set_route(Route({1: 1, 2: 1}), None)
+    assert versions(begin=False) == [1] * 10
+    placed = [1 if point_of(name) < 0.5 else 2 for name in ids[:10]]
+    assert set(placed) == {1, 2}
+    assert versions(begin=True) == versions(begin=False) == placed
+    stage.dispatcher.set_route(Route({2: 1}), None)
+    assert versions(begin=False) == placed
+    assert versions(begin=True) == [2] * 10
+
+
+def test_bad_sessions_are_refused_for_a_policy_without_memory() -> None:
+    stage = Stage(NO_MEMORY)
+    for message, words in (
+        (act(1, session_ids=[""]), "a session id of 1 to 128 bytes"),
+        (act(1, session_ids=["a", "b"]), "expected 1 session ids, got 2"),
+        (act([1, 2], session_ids=["a", "b"], episode_start=[True]), "episode_start for each of 2 sessions, got 1"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=words):
             stage.submit(message)
+
+
+def test_requests_are_split_by_weight_and_episodes_with_memory_stay() -> None:
+    stage = Stage(loaded_version(1), loaded_version(2))
+    stage.dispatcher.set_route(Route({1: 1, 2: 1}), None)
+    begun = [stage.ask(act(1)) for _ in range(40)]
+    assert {response.version for response in begun} == {1, 2}
+    for response in begun:
+        assert stage.ask(act(1, state=response.state)).version == response.version
+
+
+def test_a_shadow_gets_copies_and_only_while_nothing_waits() -> None:
+    stage = Stage(NO_MEMORY, loaded_version(2, has_memory=False))
+    stage.dispatcher.set_route(Route({1: 1}, Shadow(2, 1.0)), None)
+    assert stage.ask(act(5)).version == 1
+    stage.answer_all()
+    counts = stage.dispatcher.shadow_statistics
+    assert (counts.compared, counts.disagreed, counts.failed, counts.dropped, counts.in_flight) == (1, 0, 0, 0, 0)
+    assert stage.dispatcher.statistics.answered == 1, "copies are not counted as requests"
+    stage.ask(act(5, policy="totals:1"))
+    assert counts.compared == 1, "who asks for a version is not part of the traffic"
+    stage.announce(NO_MEMORY)
+    stage.ask(act(5))
+    stage.answer_all()
+    assert (counts.compared, counts.failed) == (1, 1)
 
 
 def test_an_episode_stays_with_its_version() -> None:

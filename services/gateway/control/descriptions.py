@@ -1,0 +1,156 @@
+"""Deployments in the words of the admin API: what is wanted, how far it is, what it waits for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from services.gateway.control.desired import AuditRecord, DesiredPolicy
+from services.gateway.control.serve_config import is_policy
+from services.gateway.dispatcher import Dispatcher
+from services.gateway.ray_serve import Application
+from services.gateway.routes import DEFAULT_TOLERANCE, Route, Shadow
+from steersman.errors import InvalidArgumentError
+from steersman.v1 import deployment_pb2
+
+__all__ = ["describe", "is_policy", "leaving", "read_route", "write_audit"]
+
+_ERROR_CLASS = re.compile(r"^[\w.]*Error: ")
+
+_FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
+
+
+def describe(
+    policy: DesiredPolicy,
+    dispatcher: Dispatcher | None,
+    application: Application | None,
+    *,
+    is_told: bool,
+    problem: str,
+) -> deployment_pb2.Deployment:
+    """Tells how far a deployment is.
+
+    Args:
+        policy: What is wanted.
+        dispatcher: Its dispatcher at this gateway, if it has one.
+        application: Its application on Ray Serve, if there is one.
+        is_told: Whether Ray Serve has been told all that is wanted.
+        problem: What keeps the reconciler from its work, if anything does.
+    """
+    main = policy.route.main_version
+    wanted = policy.resources.min_replicas
+    ready = _ready(dispatcher, policy.route)
+    deployment = deployment_pb2.Deployment(
+        policy=policy.name,
+        version=main,
+        bundle_uri=policy.uris[main],
+        replicas_wanted=wanted,
+        max_replicas=policy.resources.max_replicas,
+        replicas_ready=ready,
+        revision=policy.revision,
+        route=_write_route(policy.route),
+        aliases=dict(policy.aliases),
+    )
+    if dispatcher is not None and policy.route.shadow is not None:
+        deployment.shadow.CopyFrom(dispatcher.shadow_statistics.message())
+    reason = _failed_load(dispatcher, policy.route)
+    if not reason and application is not None and is_told:
+        reason = _failure(application)
+    if reason:
+        deployment.state = deployment_pb2.DEPLOYMENT_STATE_FAILED
+        deployment.message = reason
+    elif ready >= wanted and (is_told or wanted):
+        deployment.state = deployment_pb2.DEPLOYMENT_STATE_READY
+        deployment.message = f"waits for Ray Serve: {problem}" if problem else ""
+    else:
+        deployment.state = deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
+        if problem:
+            deployment.message = f"waits for Ray Serve: {problem}"
+        else:
+            versions = " and ".join(map(str, policy.route.weights))
+            deployment.message = (
+                f"waits for {wanted - ready} of {wanted} replicas to start, load version {versions} and attach"
+            )
+    return deployment
+
+
+def leaving(policy: str) -> deployment_pb2.Deployment:
+    """Describes a deployment that is not wanted any more."""
+    return deployment_pb2.Deployment(
+        policy=policy,
+        state=deployment_pb2.DEPLOYMENT_STATE_DELETING,
+        message="waits for its replicas to finish what they have",
+    )
+
+
+def read_route(message: deployment_pb2.Route) -> Route:
+    """Reads a route.
+
+    Raises:
+        InvalidArgumentError: If it makes no sense.
+    """
+    weights = {entry.version: entry.weight for entry in message.weights}
+    if len(weights) != len(message.weights):
+        raise InvalidArgumentError("expected each version once in a route, got one twice")
+    shadow = None
+    if message.HasField("shadow"):
+        shadow = Shadow(message.shadow.version, message.shadow.share, message.shadow.tolerance or DEFAULT_TOLERANCE)
+    return Route(weights, shadow)
+
+
+def write_audit(record: AuditRecord) -> deployment_pb2.AuditRecord:
+    """Writes a record of the audit trail."""
+    message = deployment_pb2.AuditRecord(
+        actor=record.actor,
+        action=record.action,
+        policy=record.policy,
+        before=record.before,
+        after=record.after,
+        revision=record.revision,
+    )
+    message.time.FromDatetime(record.time)
+    return message
+
+
+def _write_route(route: Route) -> deployment_pb2.Route:
+    message = deployment_pb2.Route(
+        weights=[
+            deployment_pb2.RouteWeight(version=version, weight=weight) for version, weight in route.weights.items()
+        ]
+    )
+    if (shadow := route.shadow) is not None:
+        message.shadow.CopyFrom(
+            deployment_pb2.Shadow(version=shadow.version, share=shadow.share, tolerance=shadow.tolerance)
+        )
+    return message
+
+
+def _ready(dispatcher: Dispatcher | None, route: Route) -> int:
+    if dispatcher is None:
+        return 0
+    return sum(
+        route.weights.keys() <= attachment.versions.keys() and not attachment.leaving
+        for attachment in dispatcher.attachments
+    )
+
+
+def _failed_load(dispatcher: Dispatcher | None, route: Route) -> str:
+    """Says why replicas that go on with other versions could not load one of the route; empty if none failed."""
+    for attachment in dispatcher.attachments if dispatcher else []:
+        for version in sorted(route.versions & attachment.failed_versions.keys()):
+            if not attachment.leaving:
+                others = ", ".join(map(str, attachment.versions))
+                return f"{attachment.failed_versions[version]}; version {others} goes on"
+    return ""
+
+
+def _failure(application: dict[str, Any]) -> str:
+    """Takes the most telling message that Ray Serve has of a failure, without the traceback that may follow."""
+    if application["status"] not in _FAILED:
+        return ""
+    messages = [deployment["message"] for deployment in application.get("deployments", {}).values()]
+    text: str = next((message for message in messages if message), application.get("message", "")).strip()
+    if not text:
+        return "Ray Serve gives no reason; its log says more"
+    # The last line of a traceback is "package.module.ErrorClass: what happened".
+    return _ERROR_CLASS.sub("", text.splitlines()[-1])

@@ -1,0 +1,148 @@
+"""What is wanted: plain values, which the data plane may read without a database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from services.gateway.routes import Route, Shadow
+from steersman.errors import InvalidArgumentError
+
+MAX_REPLICAS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """How many replicas a policy has, and what each reserves.
+
+    Attributes:
+        min_replicas: The fewest.
+        max_replicas: The most; the same for a fixed number.
+        cpus: Logical CPUs of each.
+        gpus: GPUs, or a part of one, of each.
+
+    Raises:
+        InvalidArgumentError: If one of them makes no sense.
+    """
+
+    min_replicas: int
+    max_replicas: int
+    cpus: float
+    gpus: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_replicas <= MAX_REPLICAS:
+            raise InvalidArgumentError(f"expected 1 to at most {MAX_REPLICAS} replicas, got {self.max_replicas}")
+        if not 0 <= self.min_replicas <= self.max_replicas:
+            raise InvalidArgumentError(
+                f"expected at most as many replicas as the maximum, {self.max_replicas}, got {self.min_replicas}"
+            )
+        for name, value in (("CPUs", self.cpus), ("GPUs", self.gpus)):
+            if not 0 <= value <= 1024:
+                raise InvalidArgumentError(f"expected 0 to 1024 {name} for each replica, got {value:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredPolicy:
+    """What is wanted of one policy.
+
+    Attributes:
+        name: The policy.
+        revision: Counts changes; no two states of a policy have the same, also not across an undeploy.
+        resources: Replicas and what they reserve.
+        route: How its traffic is split.
+        before: The route before, which versions that are not loaded yet fall back to, and Rollback goes to.
+        aliases: Versions by alias.
+        uris: For each version that replicas are to hold where its bundle lies.
+    """
+
+    name: str
+    revision: int
+    resources: Resources
+    route: Route
+    before: Route | None
+    aliases: Mapping[str, int]
+    uris: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """What is wanted of all policies.
+
+    Attributes:
+        revision: Of the latest change.
+        policies: By name, in order.
+    """
+
+    revision: int = 0
+    policies: Mapping[str, DesiredPolicy] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Who changes a policy, and what they have seen of it.
+
+    Attributes:
+        actor: Who, in words.
+        policy: The policy.
+        expected_revision: The revision that the change is based on; 0 for any.
+    """
+
+    actor: str
+    policy: str
+    expected_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """One change that was made.
+
+    Attributes:
+        time: When.
+        actor: Who.
+        action: What, such as "deploy".
+        policy: The policy.
+        before: What was wanted before, as JSON; empty if it was not deployed.
+        after: What is wanted since, as JSON; empty if it is not deployed any more.
+        revision: The policy's revision since.
+    """
+
+    time: datetime
+    actor: str
+    action: str
+    policy: str
+    before: str
+    after: str
+    revision: int
+
+
+def route_to_json(route: Route) -> dict[str, Any]:
+    """Writes a route as JSON values."""
+    value: dict[str, Any] = {"weights": {str(version): weight for version, weight in route.weights.items()}}
+    if (shadow := route.shadow) is not None:
+        value["shadow"] = {"version": shadow.version, "share": shadow.share, "tolerance": shadow.tolerance}
+    return value
+
+
+def route_from_json(value: Mapping[str, Any]) -> Route:
+    """Reads what `route_to_json` wrote."""
+    shadow = Shadow(**value["shadow"]) if "shadow" in value else None
+    return Route({int(version): weight for version, weight in value["weights"].items()}, shadow)
+
+
+def describe(policy: DesiredPolicy) -> str:
+    """Writes what is wanted of a policy as JSON, for the audit trail."""
+    resources = policy.resources
+    return json.dumps(
+        {
+            "route": route_to_json(policy.route),
+            "aliases": dict(policy.aliases),
+            "replicas": [resources.min_replicas, resources.max_replicas],
+            "cpus": resources.cpus,
+            "gpus": resources.gpus,
+        }
+    )

@@ -1,0 +1,90 @@
+"""What is wanted, in Ray Serve's words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from services.gateway.control.desired import DesiredPolicy, Resources
+from services.gateway.ray_serve import Application
+from steersman.settings import Settings
+
+_IMPORT_PATH = "services.policy.deployment:build"
+
+
+def application(settings: Settings, gateways: Sequence[str], policy: DesiredPolicy) -> Application:
+    """Writes the application of a policy.
+
+    Args:
+        settings: For what replicas are told.
+        gateways: Internal addresses of all gateways, which replicas attach to.
+        policy: What is wanted of it.
+    """
+    resources = policy.resources
+    return {
+        "name": policy.name,
+        "route_prefix": f"/{policy.name}",
+        "import_path": _IMPORT_PATH,
+        "args": {
+            "policy": policy.name,
+            # In an order that all gateways agree on; a difference would restart the replicas.
+            "gateways": sorted(gateways),
+            "max_batch_size": settings.max_batch_size,
+            "max_queue_delay_microseconds": settings.max_queue_delay_microseconds,
+            "max_message_bytes": settings.max_message_bytes,
+            "cache": str(Path(settings.var_dir, "bundles").absolute()),
+            "mlflow_url": settings.mlflow_url,
+        },
+        "deployments": [
+            {
+                "name": "policy",
+                **_scale(resources),
+                "user_config": {
+                    "versions": {str(version): uri for version, uri in policy.uris.items()},
+                    "default": policy.route.main_version,
+                },
+                "ray_actor_options": {"num_cpus": resources.cpus, "num_gpus": resources.gpus},
+                "graceful_shutdown_timeout_s": settings.shutdown_grace_seconds,
+            }
+        ],
+    }
+
+
+def is_policy(config: dict[str, Any] | None) -> bool:
+    """Tells whether an application is a policy of Steersman's."""
+    return config is not None and config.get("import_path") == _IMPORT_PATH
+
+
+def covers(found: object, wanted: object) -> bool:
+    """Tells whether a config says all that is wanted; what Ray Serve has added to it does not matter."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        # Versions that are not wanted any more have to go, so the user's own config is compared whole.
+        return all(
+            key in found and (found[key] == value if key == "user_config" else covers(found[key], value))
+            for key, value in wanted.items()
+        )
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(found) == len(wanted) and all(map(covers, found, wanted))
+    return found == wanted
+
+
+def adoptable(config: dict[str, Any]) -> tuple[int, str, Resources]:
+    """Reads a policy's version, that one's bundle and its replicas from an application that is there already.
+
+    Raises:
+        KeyError: If it is no config that Steersman has ever written; or TypeError, ValueError.
+    """
+    deployment = config["deployments"][0]
+    versions = {int(version): uri for version, uri in deployment["user_config"]["versions"].items()}
+    version = deployment["user_config"].get("default", max(versions))
+    options = deployment["ray_actor_options"]
+    scaling = deployment.get("autoscaling_config")
+    least, most = (scaling["min_replicas"], scaling["max_replicas"]) if scaling else (deployment["num_replicas"],) * 2
+    return version, versions[version], Resources(least, most, options["num_cpus"], options.get("num_gpus", 0.0))
+
+
+def _scale(resources: Resources) -> dict[str, Any]:
+    if resources.min_replicas == resources.max_replicas:
+        return {"num_replicas": resources.max_replicas}
+    return {"autoscaling_config": {"min_replicas": resources.min_replicas, "max_replicas": resources.max_replicas}}
