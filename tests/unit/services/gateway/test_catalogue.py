@@ -1,6 +1,7 @@
 import pytest
 
-from services.gateway.catalogue import Catalogue
+from services.gateway.catalogue import Catalogue, Routing
+from services.gateway.routes import Route
 from steersman.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from tests.unit.services.gateway.numbers import NO_LIMITS, ManualLoop, NumberReplica, request
 
@@ -10,6 +11,21 @@ def test_a_name_means_the_newest_version_and_a_number_just_that_one() -> None:
     dispatcher = catalogue.attach(NumberReplica(versions=(1, 3)).attachment)
     assert catalogue.resolve("numbers") == (dispatcher, dispatcher.versions[3], False)
     assert catalogue.resolve("numbers:1") == (dispatcher, dispatcher.versions[1], True)
+
+
+def test_an_alias_means_its_version_and_a_name_the_route() -> None:
+    catalogue = Catalogue(NO_LIMITS, ManualLoop())
+    routing = Routing(Route({1: 1}), None, {"candidate": 3, "next": 4}, frozenset({1, 3, 4}))
+    catalogue.set_routing({"numbers": routing})
+    dispatcher = catalogue.attach(NumberReplica(versions=(1, 3)).attachment)
+    assert catalogue.resolve("numbers") == (dispatcher, dispatcher.versions[1], False)
+    assert catalogue.resolve("numbers@candidate") == (dispatcher, dispatcher.versions[3], True)
+    with pytest.raises(UnavailableError, match="expected version 4 of policy 'numbers', but its replicas are loading"):
+        catalogue.resolve("numbers@next")
+    with pytest.raises(NotFoundError, match="one of candidate, next, got 'other'"):
+        catalogue.resolve("numbers@other")
+    catalogue.set_routing({"numbers": Routing(Route({3: 1}))})
+    assert catalogue.resolve("numbers")[1].number == 3
 
 
 @pytest.mark.parametrize("address", ["numbers:", "numbers:x", "numbers:-1", "numbers:1:2", "numbers:²"])

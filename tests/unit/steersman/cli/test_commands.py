@@ -73,7 +73,10 @@ def test_status_tells_what_is_not_reachable(steersman: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["deploy", "cartpole:x"], "expected an address like cartpole or cartpole:7, got 'cartpole:x'"),
+        (
+            ["deploy", "cartpole:x"],
+            "expected an address like cartpole, cartpole:7 or cartpole@candidate, got 'cartpole:x'",
+        ),
         (["act", "cartpole", "[0, "], "expected the observation as JSON, got '[0, '"),
         (["train", "CartPole-v1", "--set", "lr"], "expected NAME=VALUE, such as lr=0.0003, got 'lr'"),
     ],

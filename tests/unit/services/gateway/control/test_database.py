@@ -1,0 +1,58 @@
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+
+from services.gateway.control import database as database_module
+from services.gateway.control.database import HEAD, Database
+from services.gateway.control.models import Base
+from services.gateway.control.store import Store
+from steersman.errors import FailedPreconditionError, UnavailableError
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'deep' / 'steersman.db'}"
+
+
+def test_the_migrations_make_the_tables_of_the_models(tmp_path: Path) -> None:
+    Database(url(tmp_path)).migrate()
+    with create_engine(url(tmp_path)).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_the_newest_migration_is_the_one_that_is_looked_for() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(database_module.__file__).parent / "migrations"))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_several_gateways_may_migrate_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: Database(url(tmp_path)).migrate(), range(4)))
+    assert Store(Database(url(tmp_path))).revision() == 0
+
+
+def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    database = Database(url(tmp_path))
+    database.migrate()
+    with create_engine(url(tmp_path)).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(FailedPreconditionError, match="a newer Steersman has brought it to 9999"):
+        database.migrate()
+
+
+@pytest.mark.parametrize("wrong", ["oops", "nobase://x", "sqlite+nodriver:///x"])
+def test_what_is_no_database_is_refused(wrong: str) -> None:
+    with pytest.raises(FailedPreconditionError, match="expected a database that SQLAlchemy can open"):
+        Database(wrong)
+
+
+def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "steersman.db").mkdir()
+    with pytest.raises(UnavailableError, match="cannot use the database"):
+        Database(f"sqlite:///{tmp_path / 'steersman.db'}").migrate()

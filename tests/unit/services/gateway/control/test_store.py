@@ -1,0 +1,254 @@
+"""The store on real SQLite files, from several threads and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from services.gateway.control.database import Database
+from services.gateway.control.desired import Change, DesiredPolicy, Resources
+from services.gateway.control.store import MAX_ROUTES, Store
+from services.gateway.routes import Route, Shadow
+from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError, UnavailableError
+
+ONE = Resources(1, 1, 0.5, 0.0)
+CHANGE = Change("a test", "cartpole")
+
+
+def open_store(folder: Path) -> Store:
+    database = Database(f"sqlite:///{folder / 'steersman.db'}")
+    database.migrate()
+    return Store(database)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path)
+
+
+def deploy(store: Store, version: int = 1, change: Change = CHANGE) -> DesiredPolicy:
+    return store.deploy(change, Route({version: 1.0}), lambda _: ONE, {version: f"/bundles/{version}"})
+
+
+def test_what_is_wanted_is_found_again_by_others(store: Store, tmp_path: Path) -> None:
+    assert store.state().policies == {}
+    deploy(store)
+    route = Route({1: 9.0, 2: 1.0}, Shadow(3, 0.5, 0.1))
+    changed = store.set_route(CHANGE, route, {2: "/bundles/2", 3: "/bundles/3"})
+    found = open_store(tmp_path).state()
+    assert found.policies == {"cartpole": changed}
+    assert found.revision == changed.revision == store.revision() == 2
+    assert changed.route == route
+    assert changed.before == Route({1: 1.0})
+    assert changed.uris == {1: "/bundles/1", 2: "/bundles/2", 3: "/bundles/3"}
+
+
+def test_replicas_are_kept_or_changed_by_what_there_is(store: Store) -> None:
+    seen: list[Resources | None] = []
+
+    def resize(kept: Resources | None) -> Resources:
+        seen.append(kept)
+        return Resources(0, 4, 0.25, 0.5) if kept else ONE
+
+    for _ in range(2):
+        policy = store.deploy(CHANGE, Route({1: 1.0}), resize, {1: "/bundles/1"})
+    assert seen == [None, ONE]
+    assert policy.resources == Resources(0, 4, 0.25, 0.5)
+    assert policy.before is None, "the route is the same as before"
+
+
+def test_replicas_hold_what_somebody_may_still_need(store: Store) -> None:
+    deploy(store, 1)
+    store.set_alias(CHANGE, "stable", 1, {})
+    assert set(deploy(store, 2).uris) == {1, 2}
+    assert set(deploy(store, 3).uris) == {1, 2, 3}
+    store.set_alias(CHANGE, "stable", 0, {})
+    assert set(deploy(store, 4).uris) == {3, 4}
+    assert set(store.uris("cartpole")) == {1, 2, 3, 4}
+    back = store.rollback(CHANGE)
+    assert back.route == Route({3: 1.0})
+    assert set(back.uris) == {2, 3, 4}, "episodes of version 4 go on"
+
+
+def test_promotion_moves_alias_and_route_at_once_and_rollback_only_the_route(store: Store) -> None:
+    deploy(store)
+    store.set_alias(CHANGE, "candidate", 2, {2: "/bundles/2"})
+    promoted = store.promote(CHANGE, "champion", 0, "candidate", {})
+    assert (promoted.route, promoted.aliases) == (Route({2: 1.0}), {"candidate": 2, "champion": 2})
+    back = store.rollback(CHANGE)
+    assert (back.route, back.aliases) == (Route({1: 1.0}), {"candidate": 2, "champion": 2})
+    with pytest.raises(FailedPreconditionError, match="expected a route to go back to"):
+        store.rollback(CHANGE)
+
+
+def test_old_routes_are_forgotten(store: Store) -> None:
+    deploy(store)
+    for weight in range(1, MAX_ROUTES + 10):
+        store.set_route(CHANGE, Route({1: 1.0, 2: float(weight)}), {2: "/bundles/2"})
+    for _ in range(MAX_ROUTES - 1):
+        store.rollback(CHANGE)
+    with pytest.raises(FailedPreconditionError):
+        store.rollback(CHANGE)
+
+
+def test_what_is_unknown_is_not_found_and_leaves_no_trace(store: Store) -> None:
+    with pytest.raises(NotFoundError, match="expected a deployed policy, got 'cartpole'"):
+        store.rollback(CHANGE)
+    deploy(store)
+    before = store.state()
+    with pytest.raises(NotFoundError, match="a version that policy 'cartpole' has had, got 7"):
+        store.set_route(CHANGE, Route({1: 1.0, 7: 1.0}), {})
+    with pytest.raises(NotFoundError, match="an alias of policy 'cartpole', got 'nobody'"):
+        store.promote(CHANGE, "champion", 0, "nobody", {})
+    with pytest.raises(NotFoundError, match="an alias of policy 'cartpole', got 'nobody'"):
+        store.set_alias(CHANGE, "nobody", 0, {})
+    assert store.state() == before
+    assert len(store.audit("", 10)) == 1
+
+
+def test_every_change_is_in_the_audit_trail(store: Store) -> None:
+    deploy(store)
+    store.set_route(Change("ann", "cartpole"), Route({2: 1.0}), {2: "/bundles/2"})
+    store.undeploy(Change("bob", "cartpole"))
+    deploy(store, change=Change("cy", "pong"))
+    records = store.audit("cartpole", 10)
+    assert [(record.action, record.actor) for record in records] == [
+        ("undeploy", "bob"),
+        ("set_route", "ann"),
+        ("deploy", "a test"),
+    ]
+    assert json.loads(records[1].before)["route"] == {"weights": {"1": 1.0}}
+    assert json.loads(records[1].after)["route"] == {"weights": {"2": 1.0}}
+    assert (records[2].before, records[0].after) == ("", "")
+    assert records[0].time.tzinfo is not None
+    assert [record.policy for record in store.audit("", 1)] == ["pong"]
+
+
+def test_a_change_based_on_what_has_changed_is_aborted(store: Store) -> None:
+    seen = deploy(store).revision
+    store.set_route(CHANGE, Route({2: 1.0}), {2: "/bundles/2"})
+    with pytest.raises(AbortedError, match=f"at revision {seen}, but it is at {seen + 1}"):
+        store.rollback(Change("late", "cartpole", seen))
+    store.undeploy(CHANGE)
+    with pytest.raises(AbortedError, match="not deployed any more"):
+        deploy(store, change=Change("late", "cartpole", seen))
+    assert deploy(store).revision > seen, "also a policy that begins anew has a revision that nobody has seen"
+
+
+def test_of_two_changes_at_once_one_is_aborted(store: Store, tmp_path: Path) -> None:
+    threads, rounds = 4, 5
+    stores = [open_store(tmp_path) for _ in range(threads)]
+    deploy(store)
+    for _ in range(rounds):
+        seen = store.state().policies["cartpole"].revision
+        together = threading.Barrier(threads)
+
+        def change(index: int, seen: int = seen, together: threading.Barrier = together) -> bool:
+            together.wait()
+            route = Route({1: 1.0, 2: float(seen * threads + index + 1)})
+            try:
+                stores[index].set_route(Change(str(index), "cartpole", seen), route, {2: "/bundles/2"})
+            except AbortedError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(threads) as pool:
+            assert sum(pool.map(change, range(threads))) == 1
+    assert len(store.audit("", 100)) == 1 + rounds
+
+
+def test_without_an_expected_revision_no_change_is_lost(store: Store, tmp_path: Path) -> None:
+    deploy(store)
+    names = [f"alias-{index}" for index in range(8)]
+    stores = [open_store(tmp_path) for _ in names]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda pair: pair[0].set_alias(CHANGE, pair[1], 1, {}), zip(stores, names, strict=True)))
+    assert set(store.state().policies["cartpole"].aliases) == set(names)
+    assert store.revision() == 1 + len(names)
+
+
+_WRITER = """
+import sys, itertools
+from pathlib import Path
+from tests.unit.services.gateway.control.test_store import CHANGE, open_store
+from services.gateway.routes import Route
+store = open_store(Path(sys.argv[1]))
+for index in itertools.count(1):
+    # Route and alias change together or not at all.
+    store.promote(CHANGE, "champion", 1 + index % 2, "", {2: "/bundles/2"})
+    print(index, flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_point_leaves_whole_changes(store: Store, tmp_path: Path) -> None:
+    deploy(store)
+    for delay in (0.0, 0.001, 0.003, 0.004, 0.007):
+        command = [sys.executable, "-c", _WRITER, str(tmp_path)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        )
+        assert process.stdout is not None
+        for _ in range(3):
+            assert process.stdout.readline()
+        time.sleep(delay)  # not for something to happen, but to hit it at different points
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        found = open_store(tmp_path).state()
+        policy = found.policies["cartpole"]
+        assert policy.route == Route({policy.aliases["champion"]: 1.0})
+        latest = store.audit("", 1)[0]
+        assert latest.revision == policy.revision == found.revision
+        assert json.loads(latest.after)["aliases"] == dict(policy.aliases)
+    assert deploy(store).revision == found.revision + 1, "no lock is left behind"
+
+
+def test_while_the_database_is_locked_reading_goes_on_and_writing_waits(store: Store, tmp_path: Path) -> None:
+    deploy(store)
+    lock = sqlite3.connect(tmp_path / "steersman.db", isolation_level=None, check_same_thread=False)
+    lock.execute("BEGIN EXCLUSIVE")
+    unlocking = threading.Timer(0.5, lambda: lock.execute("ROLLBACK"))
+    unlocking.start()
+    assert store.revision() == 1
+    assert deploy(store, 2).revision == 2
+    unlocking.join()
+
+
+def test_a_database_that_stays_locked_is_unavailable(store: Store, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "steersman.db", isolation_level=None) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(UnavailableError, match="database is locked"):
+            deploy(store)
+        lock.execute("ROLLBACK")
+
+
+def test_a_lease_has_one_holder_until_it_expires_or_is_released(store: Store) -> None:
+    assert store.acquire_lease("work", "ann", 60)
+    assert store.acquire_lease("work", "ann", 60)
+    assert not store.acquire_lease("work", "bob", 60)
+    store.release_lease("work", "bob")
+    assert not store.acquire_lease("work", "bob", 60)
+    store.release_lease("work", "ann")
+    assert store.acquire_lease("work", "bob", 0.01)
+    deadline = time.monotonic() + 5
+    while not store.acquire_lease("work", "ann", 60):
+        assert time.monotonic() < deadline
+
+
+def test_what_ran_before_is_adopted_once(store: Store) -> None:
+    deploy(store, 2, Change("a test", "pong"))
+    assert not store.adopted()
+    store.adopt({"cartpole": (3, "/bundles/3", ONE), "pong": (1, "/bundles/1", ONE)})
+    assert store.adopted()
+    policies = store.state().policies
+    assert policies["cartpole"].uris == {3: "/bundles/3"}
+    assert policies["pong"].route == Route({2: 1.0}), "what is wanted counts more than what runs"
