@@ -14,7 +14,7 @@ from steersman import spaces, tensors
 from steersman.cli.connection import CALL_SECONDS, configured, connect
 from steersman.cli.output import JsonOption, console, plain, print_json, say
 from steersman.errors import NotFoundError
-from steersman.policy_names import parse_address
+from steersman.policy_names import names_a_version, parse_address
 from steersman.v1 import common_pb2, policy_pb2, policy_pb2_grpc
 
 app = typer.Typer(help="Look inside policies.", no_args_is_help=True)
@@ -39,7 +39,7 @@ def show(
 
         steersman policy show cartpole:3 --json
     """
-    name, _ = parse_address(address)
+    name = parse_address(address).policy
     with connect("gateway", configured().gateway_address) as channel:
         stub = policy_pb2_grpc.PolicyServiceStub(channel)
         policy = stub.GetPolicy(policy_pb2.GetPolicyRequest(policy=address), timeout=CALL_SECONDS).policy
@@ -63,8 +63,8 @@ def show(
 
 def _choose(policy: policy_pb2.Policy, address: str) -> policy_pb2.PolicyVersion:
     """Picks the version that an address means."""
-    # For "name:version" the gateway lists that version alone.
-    wanted = policy.versions[0].version if ":" in address and policy.versions else policy.default_version
+    # For an address that names a version the gateway lists that version alone.
+    wanted = policy.versions[0].version if names_a_version(address) and policy.versions else policy.default_version
     for version in policy.versions:
         if version.version == wanted:
             return version

@@ -17,7 +17,7 @@ from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
 from steersman import tensors
 from steersman.aio import PolicyClient
-from steersman.v1 import policy_pb2, policy_pb2_grpc
+from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 from tests.gateways import GatewayProcess, describe, gateway_process, replica_process, until_replicas
 
 pytestmark = pytest.mark.integration
@@ -148,6 +148,37 @@ async def test_a_killed_process_is_replaced_and_clients_lose_nothing(gateway: Ga
     gateway.process.terminate()
     assert await asyncio.to_thread(gateway.process.wait, 20) == 0
     assert not any(psutil.pid_exists(pid) for pid in after)
+
+
+async def test_processes_follow_each_others_changes_also_one_that_was_killed(
+    gateway: GatewayProcess, bundle: Bundle
+) -> None:
+    observation = {"observation": tensors.encode(OBSERVATIONS[0])}
+
+    async def until_all_know(alias: str, seconds: float) -> None:
+        """Waits until every connection of many reaches a process that knows an alias."""
+        request = policy_pb2.ActRequest(policy=f"followed@{alias}", observation=observation)
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    async for stub in connections(gateway, 16):
+                        await stub.Act(request, timeout=5)
+                except grpc.aio.AioRpcError:
+                    await asyncio.sleep(0.02)
+                else:
+                    return
+
+    with replica_process("followed", bundle, gateway):
+        await until_all_workers_have_replicas(gateway, "followed")
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
+            # There is no Ray to bring it about, but what is wanted is known all the same.
+            await stub.Deploy(deployment_pb2.DeployRequest(policy="followed", version=1, bundle_uri=str(bundle.folder)))
+            await stub.SetAlias(deployment_pb2.SetAliasRequest(policy="followed", alias="first", version=1))
+            await until_all_know("first", 2)
+        os.kill(min(worker_pids(gateway)), signal.SIGKILL)
+        await until_all_workers_have_replicas(gateway, "followed")
+        await until_all_know("first", 10)
 
 
 async def test_a_client_of_two_gateways_uses_both_and_outlives_one(tmp_path: Path, bundle: Bundle) -> None:

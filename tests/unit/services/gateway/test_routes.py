@@ -72,7 +72,7 @@ def test_the_main_version_is_the_one_with_the_largest_part(route: Route) -> None
 @given(st.text(min_size=1), ROUTES, st.sets(VERSIONS, min_size=1))
 def test_a_session_goes_to_the_same_version_at_every_gateway(session_id: str, route: Route, loaded: set[int]) -> None:
     # Each gateway learns of routes and of replicas in its own order.
-    reversed_ = Route(dict(reversed(route.weights.items())))
+    reversed_ = Route(dict(reversed(list(route.weights.items()))))
     first, second = split(route, None, loaded), split(reversed_, None, {*sorted(loaded, reverse=True)})
     assert first is not None
     assert second is not None

@@ -10,6 +10,7 @@ import pytest
 
 from steersman.v1 import common_pb2, deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 from tests.command_line import CommandLine
+from tests.unit.steersman.cli.no_deployments import NoDeployments
 from tests.unit.steersman.cli.servers import served
 
 DEPLOYING = deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
@@ -25,7 +26,7 @@ def deployment(
     )
 
 
-class Gateway(deployment_pb2_grpc.DeploymentServiceServicer):
+class Gateway(NoDeployments):
     """Answers `Deploy` with the first state of a story, and each `ListDeployments` with the next, at last for ever."""
 
     def __init__(self) -> None:

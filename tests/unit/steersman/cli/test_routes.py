@@ -10,6 +10,7 @@ import pytest
 
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 from tests.command_line import CommandLine
+from tests.unit.steersman.cli.no_deployments import NoDeployments
 from tests.unit.steersman.cli.servers import served
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -21,7 +22,7 @@ BEFORE = deployment_pb2.Deployment(
 )
 
 
-class Gateway(deployment_pb2_grpc.DeploymentServiceServicer):
+class Gateway(NoDeployments):
     """Takes down what it is asked, and by whom."""
 
     def __init__(self) -> None:
