@@ -66,7 +66,7 @@ class Catalogue:
         dispatcher.attach(attachment)
         return dispatcher
 
-    def set_deployed(self, policies: dict[str, str]) -> None:
+    def set_deployed(self, policies: dict[str, str], *, forget: bool = True) -> None:
         """Learns which policies are deployed.
 
         Requests for a deployed policy that has no replica are told to come back; what waits for a policy that is no
@@ -74,10 +74,11 @@ class Catalogue:
 
         Args:
             policies: For each deployed policy what it waits for, in words.
+            forget: Whether to do the latter; not while nobody knows what else runs.
         """
         self._deployed = policies
         for name, dispatcher in list(self._dispatchers.items()):
-            if not dispatcher.attachments and name not in policies:
+            if forget and not dispatcher.attachments and name not in policies:
                 del self._dispatchers[name]
                 dispatcher.fail_all(NotFoundError(f"expected a deployed policy, but {name!r} was undeployed"))
 

@@ -203,7 +203,8 @@ class Deployments:
         # Before that, what is attached may well be deployed.
         if self._shared.known:
             policies = self._shared.state.policies.values()
-            self._catalogue.set_deployed({policy.name: self._describe(policy).message for policy in policies})
+            deployed = {policy.name: self._describe(policy).message for policy in policies}
+            self._catalogue.set_deployed(deployed, forget=self._reconciler.has_looked)
 
     def _describe(self, policy: DesiredPolicy) -> deployment_pb2.Deployment:
         return descriptions.describe(

@@ -66,6 +66,7 @@ class Reconciler:
         self._attempts = 0
         self._retry_at = 0.0
         self._trouble = ""
+        self._looked = False
         self.applications: Mapping[str, Application] = {}
 
     @property
@@ -74,6 +75,11 @@ class Reconciler:
         if not self._trouble:
             return ""
         return f"{self._trouble}; next try in {max(0.0, self._retry_at - time.monotonic()):.0f} s"
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether the last look succeeded."""
+        return self._looked and not self._trouble
 
     def wake(self) -> None:
         """Has it look at once, since something has changed."""
@@ -116,6 +122,7 @@ class Reconciler:
             self._empty_looks += 1
             return
         self._empty_looks = 0
+        self._looked = True
         self.applications = applications
         if not self._shared.known:
             return

@@ -41,7 +41,7 @@ def wait_for(
         found = next((deployment for deployment in listed if deployment.policy == policy), None)
         if condition(found):
             return found
-        assert time.monotonic() < deadline, found
+        assert time.monotonic() < deadline, found and found.message
         time.sleep(0.1)
 
 
