@@ -69,14 +69,14 @@ class Deployments:
         else:
             newest = await self._registry.find(request.policy, 0)
             version, uris = newest.version, {newest.version: newest.bundle_uri}
-        change = Change(actor, request.policy, request.expected_revision)
+        change = self._change(actor, request.policy, request.expected_revision)
         route = Route({version: 1.0})
         return self._describe(await self._shared.call(lambda store: store.deploy(change, route, resize, uris)))
 
     async def undeploy(self, request: deployment_pb2.UndeployRequest, actor: str) -> None:
         """Stops serving a policy."""
         self._check(request.policy)
-        change = Change(actor, request.policy, request.expected_revision)
+        change = self._change(actor, request.policy, request.expected_revision)
         await self._shared.call(lambda store: store.undeploy(change))
 
     async def deployments(self) -> list[deployment_pb2.Deployment]:
@@ -104,7 +104,7 @@ class Deployments:
                 "state of episodes that it never played"
             )
         uris = await self._find(request.policy, route.versions)
-        change = Change(actor, request.policy, request.expected_revision)
+        change = self._change(actor, request.policy, request.expected_revision)
         return self._describe(await self._shared.call(lambda store: store.set_route(change, route, uris)))
 
     async def set_alias(self, request: deployment_pb2.SetAliasRequest, actor: str) -> deployment_pb2.Deployment:
@@ -114,7 +114,7 @@ class Deployments:
         if version < 0:
             raise InvalidArgumentError(f"expected a version of at least 1, or 0 to take the alias away, got {version}")
         uris = await self._find(request.policy, {version} - {0})
-        change = Change(actor, request.policy, request.expected_revision)
+        change = self._change(actor, request.policy, request.expected_revision)
         policy = await self._shared.call(lambda store: store.set_alias(change, alias, version, uris))
         self._mirror(policy.name, alias, version)
         return self._describe(policy)
@@ -126,7 +126,7 @@ class Deployments:
         if (version > 0) == bool(from_alias) or version < 0:
             raise InvalidArgumentError(f"expected either a version or an alias, got {version} and {from_alias!r}")
         uris = await self._find(request.policy, {version} - {0})
-        change = Change(actor, request.policy, request.expected_revision)
+        change = self._change(actor, request.policy, request.expected_revision)
         policy = await self._shared.call(lambda store: store.promote(change, alias, version, from_alias, uris))
         self._mirror(policy.name, alias, policy.aliases[alias])
         return self._describe(policy)
@@ -134,7 +134,7 @@ class Deployments:
     async def rollback(self, request: deployment_pb2.RollbackRequest, actor: str) -> deployment_pb2.Deployment:
         """Goes back to the route before."""
         self._check(request.policy)
-        change = Change(actor, request.policy, request.expected_revision)
+        change = self._change(actor, request.policy, request.expected_revision)
         return self._describe(await self._shared.call(lambda store: store.rollback(change)))
 
     async def audit(self, request: deployment_pb2.ListAuditRequest) -> list[AuditRecord]:
@@ -153,6 +153,10 @@ class Deployments:
             self._shared.close()
             for task in self._mirroring:
                 task.cancel()
+
+    def _change(self, actor: str, policy: str, expected_revision: int) -> Change:
+        dispatcher = self._catalogue.get(policy)
+        return Change(actor, policy, expected_revision, (dispatcher.serving or None) if dispatcher else None)
 
     def _check(self, policy: str | None = None) -> None:
         """Refuses what cannot be done here.

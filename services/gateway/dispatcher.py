@@ -121,6 +121,11 @@ class Dispatcher:
         return self._route.shadow if self._route else None
 
     @property
+    def serving(self) -> frozenset[int]:
+        """The versions that requests go to now which name none."""
+        return frozenset(self._split.versions) if self._split else frozenset()
+
+    @property
     def is_split(self) -> bool:
         """Whether there is more than one version that requests may go to which name none."""
         return self._split is not None and len(self._split.versions) > 1

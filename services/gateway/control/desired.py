@@ -90,11 +90,14 @@ class Change:
         actor: Who, in words.
         policy: The policy.
         expected_revision: The revision that the change is based on; 0 for any.
+        serving: The versions that its traffic goes to now, as far as is known; None for all of its route. One that
+            could never be loaded is not among them, and must not keep replicas from loading others.
     """
 
     actor: str
     policy: str
     expected_revision: int = 0
+    serving: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -131,7 +131,7 @@ class Store:
             row.min_replicas, row.max_replicas = resources.min_replicas, resources.max_replicas
             row.cpus, row.gpus = resources.cpus, resources.gpus
             _add_versions(row, uris)
-            _follow(row, route)
+            _follow(row, route, change.serving)
             return changing.finish("deploy", row)
 
     def undeploy(self, change: Change) -> None:
@@ -149,7 +149,7 @@ class Store:
         with self._changing(change) as changing:
             row = changing.deployed()
             _add_versions(row, uris)
-            _follow(row, route)
+            _follow(row, route, change.serving)
             return changing.finish("set_route", row)
 
     def set_alias(self, change: Change, alias: str, version: int, uris: Mapping[int, str]) -> DesiredPolicy:
@@ -176,7 +176,7 @@ class Store:
                 if not version:
                     raise NotFoundError(f"expected an alias of policy {change.policy!r}, got {from_alias!r}")
             _point(row, alias, version)
-            _follow(row, Route({version: 1.0}))
+            _follow(row, Route({version: 1.0}), change.serving)
             return changing.finish("promote", row)
 
     def rollback(self, change: Change) -> DesiredPolicy:
@@ -189,7 +189,7 @@ class Store:
             row = changing.deployed()
             if len(row.routes) == 1:
                 raise FailedPreconditionError(f"expected a route to go back to, but policy {change.policy!r} had none")
-            row.leaving = sorted(route_from_json(row.routes[-1].route).versions)
+            _leave(row, change.serving)
             del row.routes[-1]
             return changing.finish("rollback", row)
 
@@ -293,7 +293,7 @@ def _desired(row: PolicyRow) -> DesiredPolicy:
     routes = [route_from_json(entry.route) for entry in row.routes[-2:]]
     route, before = routes[-1], routes[0] if len(routes) > 1 else None
     aliases = {entry.name: entry.version for entry in sorted(row.aliases, key=lambda entry: entry.name)}
-    held = {*route.versions, *(before.versions if before else ()), *aliases.values(), *row.leaving}
+    held = {*route.versions, *aliases.values(), *row.leaving}
     return DesiredPolicy(
         row.name,
         row.revision,
@@ -318,7 +318,14 @@ def _add_versions(row: PolicyRow, uris: Mapping[int, str]) -> None:
             row.versions.append(VersionRow(version=version, uri=uri))
 
 
-def _follow(row: PolicyRow, route: Route) -> None:
+def _leave(row: PolicyRow, serving: Collection[int] | None) -> None:
+    """Keeps what answers now, for the episodes that began with it."""
+    if serving is None:
+        serving = route_from_json(row.routes[-1].route).weights
+    row.leaving = sorted(serving)
+
+
+def _follow(row: PolicyRow, route: Route, serving: Collection[int] | None) -> None:
     """Takes a route, unless it is the one that there is.
 
     Raises:
@@ -329,7 +336,7 @@ def _follow(row: PolicyRow, route: Route) -> None:
     if row.routes:
         if row.routes[-1].route == written:
             return
-        row.leaving = sorted(route_from_json(row.routes[-1].route).versions)
+        _leave(row, serving)
     row.routes.append(RouteRow(route=written))
     del row.routes[:-MAX_ROUTES]
 

@@ -77,7 +77,14 @@ def test_replicas_hold_what_somebody_may_still_need(store: Store) -> None:
     assert set(store.uris("cartpole")) == {1, 2, 3, 4}
     back = store.rollback(CHANGE)
     assert back.route == Route({3: 1.0})
-    assert set(back.uris) == {2, 3, 4}, "episodes of version 4 go on"
+    assert set(back.uris) == {3, 4}, "episodes of version 4 go on"
+
+
+def test_what_could_not_be_loaded_is_not_held_for_anybody(store: Store) -> None:
+    deploy(store, 1)
+    deploy(store, 2)
+    serving = frozenset({1})
+    assert set(deploy(store, 3, Change("a test", "cartpole", serving=serving)).uris) == {1, 3}
 
 
 def test_promotion_moves_alias_and_route_at_once_and_rollback_only_the_route(store: Store) -> None:
