@@ -26,10 +26,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
     @answers_errors
     async def Deploy(self, request: deployment_pb2.DeployRequest, context: _Context) -> deployment_pb2.DeployResponse:
         """Serves one version of a policy."""
-        deployment = await self._deployments.deploy(
-            request.policy, request.version, request.bundle_uri, request.replicas
-        )
-        return deployment_pb2.DeployResponse(deployment=deployment)
+        return deployment_pb2.DeployResponse(deployment=await self._deployments.deploy(request))
 
     @answers_errors
     async def Undeploy(

@@ -9,24 +9,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from pathlib import Path
 from typing import Any
 
+from services.gateway.application import DEPLOYMENT, IMPORT_PATH, write_application
 from services.gateway.catalogue import Catalogue
 from services.gateway.ray_serve import Application, RayServe
 from services.gateway.registry import RegisteredVersion, Registry
+from services.gateway.scaling import Scale, read_scale, written_scale
+from services.gateway.waiting_room import WaitingRoom
 from steersman.errors import InvalidArgumentError, NotFoundError, SteersmanError
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2
 
 _log = logging.getLogger(__name__)
 
-_IMPORT_PATH = "services.policy.deployment:build"
 _POLICY_NAME = re.compile(r"[a-z0-9_-]{1,64}")
-_MAX_REPLICAS = 1000
 _FOLLOW_SECONDS = 1.0
 
 _ERROR_CLASS = re.compile(r"^[\w.]*Error: ")
+
+_HOPEFUL = {deployment_pb2.DEPLOYMENT_STATE_DEPLOYING, deployment_pb2.DEPLOYMENT_STATE_READY}
 
 _FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 
@@ -40,41 +42,52 @@ class Deployments:
         ray_serve: Ray Serve.
         registry: The model registry.
         catalogue: Learns which policies are deployed; tells which replicas are attached.
+        waiting_room: Learns which policies may be waited for.
     """
 
     def __init__(
-        self, settings: Settings, gateways: list[str], ray_serve: RayServe, registry: Registry, catalogue: Catalogue
+        self,
+        settings: Settings,
+        gateways: list[str],
+        ray_serve: RayServe,
+        registry: Registry,
+        catalogue: Catalogue,
+        waiting_room: WaitingRoom,
     ) -> None:
         self._settings = settings
         self._gateways = gateways
         self._ray_serve = ray_serve
         self._registry = registry
         self._catalogue = catalogue
+        self._waiting_room = waiting_room
         # A change reads all applications and writes all of them back.
         self._changing = asyncio.Lock()
 
-    async def deploy(self, policy: str, version: int, bundle_uri: str, replicas: int) -> deployment_pb2.Deployment:
+    async def deploy(self, request: deployment_pb2.DeployRequest) -> deployment_pb2.Deployment:
         """Serves a version; see `DeploymentService.Deploy`.
 
         Raises:
             SteersmanError: See there.
         """
+        policy, version, bundle_uri = request.policy, request.version, request.bundle_uri
         if not _POLICY_NAME.fullmatch(policy):
             raise InvalidArgumentError(
                 f"expected a policy of at most 64 lower-case letters, digits, '-' and '_', got {policy!r}"
             )
         if version < 0 or (bundle_uri and not version):
             raise InvalidArgumentError(f"expected a version of at least 1, got {version}")
-        if replicas > _MAX_REPLICAS:
-            raise InvalidArgumentError(f"expected at most {_MAX_REPLICAS} replicas, got {replicas}")
+        read_scale(request, None, self._settings)
         if bundle_uri:
             registered = RegisteredVersion(version, bundle_uri)
         else:
             registered = await self._registry.find(policy, version)
         async with self._changing:
             configs = await self._configs()
-            kept = _deployment_config(configs[policy])["num_replicas"] if policy in configs else 1
-            configs[policy] = self._application(policy, registered, replicas or kept)
+            kept = written_scale(_deployment_config(configs[policy])) if policy in configs else None
+            scale = read_scale(request, kept, self._settings)
+            configs[policy] = write_application(
+                policy, {registered.version: registered.bundle_uri}, scale, self._gateways, self._settings
+            )
             await self._ray_serve.replace(list(configs.values()))
         return self._describe(policy, {"status": "DEPLOYING", "deployed_app_config": configs[policy]})
 
@@ -110,6 +123,8 @@ class Deployments:
                 if deployment.state != deployment_pb2.DEPLOYMENT_STATE_DELETING
             }
         )
+        states = {deployment.policy: deployment.state for deployment in deployments}
+        self._waiting_room.expect({policy for policy, state in states.items() if state in _HOPEFUL})
         return deployments
 
     async def follow(self) -> None:
@@ -135,32 +150,6 @@ class Deployments:
             if application["status"] != "DELETING" and application["deployed_app_config"]
         }
 
-    def _application(self, policy: str, version: RegisteredVersion, replicas: int) -> Application:
-        settings = self._settings
-        return {
-            "name": policy,
-            "route_prefix": f"/{policy}",
-            "import_path": _IMPORT_PATH,
-            "args": {
-                "policy": policy,
-                "gateways": self._gateways,
-                "max_batch_size": settings.max_batch_size,
-                "max_queue_delay_microseconds": settings.max_queue_delay_microseconds,
-                "max_message_bytes": settings.max_message_bytes,
-                "cache": str(Path(settings.var_dir, "bundles").absolute()),
-                "mlflow_url": settings.mlflow_url,
-            },
-            "deployments": [
-                {
-                    "name": "policy",
-                    "num_replicas": replicas,
-                    "user_config": {"versions": {str(version.version): version.bundle_uri}},
-                    "ray_actor_options": {"num_cpus": settings.replica_cpus},
-                    "graceful_shutdown_timeout_s": settings.shutdown_grace_seconds,
-                }
-            ],
-        }
-
     def _describe(self, policy: str, application: Application) -> deployment_pb2.Deployment:
         if application["status"] == "DELETING":
             return deployment_pb2.Deployment(
@@ -170,12 +159,17 @@ class Deployments:
             )
         config = _deployment_config(application["deployed_app_config"])
         ((version, bundle_uri),) = config["user_config"]["versions"].items()
+        scale = written_scale(config)
         deployment = deployment_pb2.Deployment(
             policy=policy,
             version=int(version),
             bundle_uri=bundle_uri,
-            replicas_wanted=config["num_replicas"],
+            replicas_wanted=_wanted(application, scale),
             replicas_ready=self._ready(policy, int(version)),
+            min_replicas=scale.min_replicas,
+            max_replicas=scale.max_replicas,
+            replica_cpus=scale.replica_cpus,
+            replica_gpus=scale.replica_gpus,
         )
         status = application["status"]
         failure = self._failure(policy, int(version))
@@ -213,12 +207,20 @@ class Deployments:
 
 
 def _is_policy(config: dict[str, Any] | None) -> bool:
-    return config is not None and config["import_path"] == _IMPORT_PATH
+    return config is not None and config["import_path"] == IMPORT_PATH
 
 
 def _deployment_config(config: dict[str, Any]) -> dict[str, Any]:
     deployment: dict[str, Any] = config["deployments"][0]
     return deployment
+
+
+def _wanted(application: Application, scale: Scale) -> int:
+    """Tells how many replicas Ray Serve wants now, which it does not know before it has read the config."""
+    deployment = application.get("deployments", {}).get(DEPLOYMENT, {})
+    wanted: int = deployment.get("target_num_replicas", scale.min_replicas)
+    # The limits hold at once, the number of replicas follows.
+    return min(max(wanted, scale.min_replicas), scale.max_replicas)
 
 
 def _reason(application: Application) -> str:

@@ -14,6 +14,7 @@ from services.gateway.attachment import Attachment
 from services.gateway.batch import Batch
 from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
+from services.gateway.waiting_room import WaitingRoom
 from steersman.errors import InvalidArgumentError, UnavailableError, from_status
 from steersman.v1 import replica_pb2, replica_pb2_grpc
 
@@ -27,11 +28,13 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
 
     Args:
         catalogue: The policies.
+        waiting_room: Where requests wait for the first replica of a policy.
         batch_timeout: Seconds after which a replica that has not answered a batch is taken for lost.
     """
 
-    def __init__(self, catalogue: Catalogue, batch_timeout: float) -> None:
+    def __init__(self, catalogue: Catalogue, waiting_room: WaitingRoom, batch_timeout: float) -> None:
         self._catalogue = catalogue
+        self._waiting_room = waiting_room
         self._batch_timeout = batch_timeout
 
     @answers_errors
@@ -43,9 +46,10 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
         outbox: asyncio.Queue[replica_pb2.AttachResponse] = asyncio.Queue()
         attachment = Attachment(first.announce, outbox.put_nowait)
         dispatcher = self._catalogue.attach(attachment)
+        self._waiting_room.wake(attachment.policy)
         _log.info("replica %s of %s attached: %s", attachment.replica_id, attachment.policy, list(attachment.versions))
         writing = asyncio.create_task(_write(context, outbox))
-        reading = asyncio.create_task(_read(context, attachment, dispatcher))
+        reading = asyncio.create_task(self._read(context, attachment, dispatcher))
         try:
             while not reading.done():
                 # A replica that hangs keeps its stream open, so only the clock can tell.
@@ -63,20 +67,21 @@ class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
                 "replica %s of %s %s, %d batches requeued", attachment.replica_id, attachment.policy, how, requeued
             )
 
+    async def _read(self, context: _Context, attachment: Attachment, dispatcher: Dispatcher) -> None:
+        """Takes in what the replica sends, until it hangs up, or has left and answered everything."""
+        while not (attachment.leaving and not attachment.in_flight):
+            message = await context.read()
+            if message is grpc.aio.EOF:
+                return
+            _take(message, attachment, dispatcher)
+            if message.HasField("announce"):
+                self._waiting_room.wake(attachment.policy)
+
 
 async def _write(context: _Context, outbox: asyncio.Queue[replica_pb2.AttachResponse]) -> None:
     """Sends what the dispatcher gave the replica; gRPC takes one message of a stream at a time."""
     while True:
         await context.write(await outbox.get())
-
-
-async def _read(context: _Context, attachment: Attachment, dispatcher: Dispatcher) -> None:
-    """Takes in what the replica sends, until it hangs up, or has left and answered everything."""
-    while not (attachment.leaving and not attachment.in_flight):
-        message = await context.read()
-        if message is grpc.aio.EOF:
-            return
-        _take(message, attachment, dispatcher)
 
 
 def _take(message: replica_pb2.AttachRequest, attachment: Attachment, dispatcher: Dispatcher) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import grpc
 
 from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS
+from services.policy.load import LoadMeter
 from services.policy.randomness import Draw
 from services.policy.runtime import GREEDY, LOG_PROBABILITY, VALUE, Choice, Tensors
 from steersman import tensors
@@ -47,6 +48,7 @@ class GatewayAttachment:
         max_message_bytes: The largest message, both ways.
         announcement: Says what the replica can do now.
         compute: Computes a batch.
+        meter: Measures the load.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class GatewayAttachment:
         max_message_bytes: int,
         announcement: Callable[[], replica_pb2.Announce],
         compute: Compute,
+        meter: LoadMeter,
     ) -> None:
         self._address = address
         self._max_message_bytes = max_message_bytes
         self._announcement = announcement
         self._compute = compute
+        self._meter = meter
         self._stream: _Stream | None = None
         # gRPC takes one message of a stream at a time; an announcement may meet a result.
         self._writing = asyncio.Lock()
@@ -132,17 +136,25 @@ class GatewayAttachment:
         try:
             while (received := await (awaited or _next_batch(stream))) is not None:
                 worked = True
-                if self._last_microseconds < _SLOW_MICROSECONDS:
-                    awaited = None
-                    result = self._answer(received)
-                else:
-                    # While a slow model computes in a thread, the next batch is awaited, so that it is known how long
-                    # it waits; and announcements and other gateways are not held up.
-                    awaited = asyncio.create_task(_next_batch(stream))
-                    result = await asyncio.to_thread(self._answer, received)
-                self._last_microseconds = result.answer.compute_microseconds
-                async with self._writing:
-                    await stream.write(replica_pb2.AttachRequest(result=result))
+                batch = received.batch
+                began = self._meter.begin(self._address, batch.queue_depth, batch.queue_delay_microseconds / 1e6)
+                computed = 0
+                try:
+                    if self._last_microseconds < _SLOW_MICROSECONDS:
+                        awaited = None
+                        result = self._answer(received)
+                    else:
+                        # While a slow model computes in a thread, the next batch is awaited, so that it is known how
+                        # long it waits; and announcements and other gateways are not held up.
+                        awaited = asyncio.create_task(_next_batch(stream))
+                        result = await asyncio.to_thread(self._answer, received)
+                    self._last_microseconds = result.answer.compute_microseconds
+                    if result.HasField("answer"):
+                        computed = _size(batch)
+                    async with self._writing:
+                        await stream.write(replica_pb2.AttachRequest(result=result))
+                finally:
+                    self._meter.end(self._address, began, computed)
         finally:
             self._stream = None
             stream.cancel()
@@ -177,6 +189,11 @@ async def _next_batch(stream: _Stream) -> _Received | None:
     """Reads the next batch; None when the gateway has ended the stream."""
     message = await stream.read()
     return _Received(message.batch, time.monotonic()) if isinstance(message, replica_pb2.AttachResponse) else None
+
+
+def _size(batch: replica_pb2.Batch) -> int:
+    """Counts the observations of a batch."""
+    return next((tensor.shape[0] for tensor in batch.inputs.values()), 0)
 
 
 def _choice(batch: replica_pb2.Batch) -> Choice:

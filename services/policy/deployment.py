@@ -1,11 +1,12 @@
 """The Ray Serve deployment: a thin wrapper around the replica core.
 
 Ray Serve places, heals and updates replicas. No request of the data plane passes through it; only plain HTTP does:
-`POST /<policy>` with `{"array": [...]}` gives the action.
+`POST /<policy>` with `{"array": [...]}` gives the action, `GET /<policy>` the versions.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import logging
@@ -26,6 +27,9 @@ from steersman import spaces
 from steersman.errors import InvalidArgumentError, SteersmanError
 
 _log = logging.getLogger(__name__)
+
+_HTTP = "plain HTTP"
+"""What the load calls where these requests come from, instead of a gateway."""
 
 
 class PolicyReplica:
@@ -84,8 +88,14 @@ class PolicyReplica:
     def _load(self, uri: str) -> PolicyRuntime:
         return PolicyRuntime(fetch_bundle(uri, self._cache, self._mlflow_url))
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Gives Ray Serve what `services.policy.autoscaling` decides by; Ray Serve asks this every now and then."""
+        return dataclasses.asdict(self._replica.meter.report())
+
     async def __call__(self, request: Request) -> JSONResponse:
         """Answers plain HTTP: `{"array": [...]}`, one observation or a batch, with action and version."""
+        if request.method == "GET":
+            return JSONResponse({"versions": sorted(self._replica.versions)})
         try:
             return JSONResponse(self._act(await request.body()))
         except InvalidArgumentError as error:
@@ -106,7 +116,12 @@ class PolicyReplica:
         observation = spaces.flatten(sample, layout)
         batched = bool(spaces.batch_axes(observation, layout))
         batch = observation if batched else {name: tensor[np.newaxis] for name, tensor in observation.items()}
-        actions, _ = self._replica.compute(version, batch)
+        began = self._replica.meter.begin(_HTTP, queue_depth=0, queue_delay=0.0)
+        size = next(len(tensor) for tensor in batch.values())
+        try:
+            actions, _ = self._replica.compute(version, batch)
+        finally:
+            self._replica.meter.end(_HTTP, began, size)
         if not batched:
             actions = {name: tensor[0] for name, tensor in actions.items()}
         action = spaces.unflatten(actions, spaces.layout(runtime.spec.action_space, spaces.ACTION))

@@ -30,7 +30,13 @@ _NO_RAY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION}
 
 def deploy(
     policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="The newest version if none is named.")],
-    replicas: Annotated[int, typer.Option(min=0, help="How many replicas; 0 keeps what there is, or 1.")] = 0,
+    replicas: Annotated[int, typer.Option(min=0, help="Exactly so many replicas; 0 keeps what there is, or 1.")] = 0,
+    min_replicas: Annotated[
+        int | None, typer.Option(min=0, help="The fewest replicas; with 0 there are none while nobody asks.")
+    ] = None,
+    max_replicas: Annotated[int | None, typer.Option(min=1, help="The most replicas; load decides.")] = None,
+    replica_cpus: Annotated[float | None, typer.Option(min=0, help="Logical CPUs for each, as 0.5.")] = None,
+    replica_gpus: Annotated[float | None, typer.Option(min=0, help="Logical GPUs for each, as 0.25.")] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of a bundle that is not registered; needs a version.")
     ] = None,
@@ -44,10 +50,20 @@ def deploy(
         steersman deploy cartpole
 
         steersman deploy cartpole:3 --replicas 2
+
+        steersman deploy cartpole --min-replicas 0 --max-replicas 8 --replica-cpus 0.25
     """
     name, version = parse_address(policy)
     with numbers_that_fit():
-        request = deployment_pb2.DeployRequest(policy=name, version=version, replicas=replicas)
+        request = deployment_pb2.DeployRequest(
+            policy=name,
+            version=version,
+            replicas=replicas,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            replica_cpus=replica_cpus,
+            replica_gpus=replica_gpus,
+        )
     if bundle is not None:
         request.bundle_uri = str(bundle.absolute())
     with connect("gateway", configured().gateway_address) as channel:
