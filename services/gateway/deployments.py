@@ -89,6 +89,8 @@ class Deployments:
                 policy, {registered.version: registered.bundle_uri}, scale, self._gateways, self._settings
             )
             await self._ray_serve.replace(list(configs.values()))
+        # Requests may wait for it from now on.
+        await self.list()
         return self._describe(policy, {"status": "DEPLOYING", "deployed_app_config": configs[policy]})
 
     async def undeploy(self, policy: str) -> None:

@@ -60,7 +60,7 @@ class Gateway:
             settings.ray_dashboard_url, settings.ray_token_file, http_host, port_of(settings.serve_http_address)
         )
         self._registry = Registry(settings.mlflow_url)
-        waiting_room = WaitingRoom(limits, settings.scale_from_zero_seconds, self._ray_serve.knock)
+        self._waiting_room = waiting_room = WaitingRoom(limits, settings.scale_from_zero_seconds, self._ray_serve.knock)
         policies = PolicyService(
             self._catalogue, Intake(self._catalogue, memory, settings.reject_nonfinite), waiting_room
         )
@@ -104,9 +104,11 @@ class Gateway:
             await self._registry.close()
 
     async def _expire(self) -> None:
-        """Tells requests that wait for a replica when their deadline has passed."""
+        """Tells requests that wait for a replica when their deadline has passed, and asks for one if there is none."""
         while True:
             await asyncio.sleep(_EXPIRE_SECONDS)
             for dispatcher in self._catalogue:
                 if dispatcher.waiting:
                     dispatcher.expire()
+                    if not dispatcher.versions:
+                        self._waiting_room.call(dispatcher.policy)

@@ -49,7 +49,6 @@ class _Line:
 
     tickets: dict[asyncio.Future[None], int] = field(default_factory=dict)
     size_bytes: int = 0
-    knocking: asyncio.Task[None] | None = None
 
 
 class WaitingRoom:
@@ -58,7 +57,7 @@ class WaitingRoom:
     Args:
         limits: How much may wait for each policy; a request counts as one observation here.
         longest_seconds: How long a request waits at most.
-        knock: Asks for a replica of a policy, again and again while somebody waits for it.
+        knock: Asks for a replica of a policy; done again and again while somebody waits for one.
 
     Attributes:
         statistics: What has happened.
@@ -78,6 +77,7 @@ class WaitingRoom:
         self._expected: frozenset[str] = frozenset()
         self._closed = False
         self._lines: dict[str, _Line] = {}
+        self._calls: dict[str, asyncio.Task[None]] = {}
 
     def waiting(self, policy: str) -> int:
         """Counts the requests that wait for a policy."""
@@ -113,6 +113,16 @@ class WaitingRoom:
         """Lets nobody wait from now on, since the gateway stops."""
         self._closed = True
         self.expect(())
+        for task in self._calls.values():
+            task.cancel()
+
+    def call(self, policy: str) -> None:
+        """Asks for a replica of a policy, and goes on asking while somebody waits here.
+
+        To be called for what waits elsewhere: the last replica may go just when a request has been queued for it.
+        """
+        if policy in self._expected and policy not in self._calls:
+            self._calls[policy] = asyncio.create_task(self._keep_calling(policy))
 
     async def until_served(
         self, error: UnavailableError, address: str, size_bytes: int, deadline: float, attempt: Callable[[], T]
@@ -162,8 +172,7 @@ class WaitingRoom:
         line.tickets[ticket] = size_bytes
         line.size_bytes += size_bytes
         self._lines[policy] = line
-        if line.knocking is None:
-            line.knocking = asyncio.create_task(self._keep_knocking(policy))
+        self.call(policy)
         self.statistics.admitted += 1
         try:
             async with asyncio.timeout(min(deadline, longest) - time.monotonic()):
@@ -185,13 +194,17 @@ class WaitingRoom:
             del line.tickets[ticket]
             line.size_bytes -= size_bytes
             if not line.tickets:
-                line.knocking.cancel()
                 del self._lines[policy]
 
-    async def _keep_knocking(self, policy: str) -> None:
-        while True:
-            try:
-                await self._knock(policy)
-            except SteersmanError as error:
-                _log.debug("could not ask for a replica of %s: %s", policy, error)
-            await asyncio.sleep(_KNOCK_SECONDS)
+    async def _keep_calling(self, policy: str) -> None:
+        try:
+            while True:
+                try:
+                    await self._knock(policy)
+                except SteersmanError as error:
+                    _log.debug("could not ask for a replica of %s: %s", policy, error)
+                await asyncio.sleep(_KNOCK_SECONDS)
+                if not self.waiting(policy):
+                    return
+        finally:
+            del self._calls[policy]

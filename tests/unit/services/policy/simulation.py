@@ -144,11 +144,11 @@ def simulate(
         runnings.append(sum(replica.ready <= now for replica in replicas))
         backlogs.append(backlog)
     return Run(
-        np.arange(len(demand)) * STEP,
+        np.arange(len(demand)) * np.float64(STEP),
         demand,
-        np.array(targets),
-        np.array(runnings),
-        np.array(backlogs),
+        np.array(targets, np.int64),
+        np.array(runnings, np.int64),
+        np.array(backlogs, np.float64),
     )
 
 
