@@ -58,11 +58,10 @@ def read_scale(request: deployment_pb2.DeployRequest, kept: Scale | None, settin
             most = max(most, fewest)
         elif not request.HasField("min_replicas"):
             fewest = min(fewest, most)
-    if not fewest <= most or not 1 <= most <= MAX_REPLICAS:
-        raise InvalidArgumentError(
-            f"expected at most {MAX_REPLICAS} replicas, at least 1 of them allowed and no more needed than allowed, "
-            f"got from {fewest} to {most}"
-        )
+    if most > MAX_REPLICAS:
+        raise InvalidArgumentError(f"expected at most {MAX_REPLICAS} replicas, got {most}")
+    if most < 1 or fewest > most:
+        raise InvalidArgumentError(f"expected limits like 1 to 4 replicas, or 0 to 1, got {fewest} to {most}")
     return Scale(
         fewest,
         most,

@@ -130,7 +130,7 @@ def policies(as_json: JsonOption = False) -> None:
                 name,
                 deployment.version if deployment else "",
                 policy.default_version if policy else "",
-                f"{policy.replicas if policy else 0} of {deployment.replicas_wanted if deployment else '?'}",
+                f"{policy.replicas if policy else 0} of {_wanted(deployment) if deployment else '?'}",
                 _state(deployment) if deployment else "attached",
                 deployment.message if deployment else "",
             )
@@ -180,6 +180,12 @@ def wait_until_ready(
             listed = stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments
             deployment = next((entry for entry in listed if entry.policy == deployment.policy), deployment)
     return deployment
+
+
+def _wanted(deployment: deployment_pb2.Deployment) -> str:
+    """Says how many replicas are wanted, and within which limits where that varies."""
+    fewest, most = deployment.min_replicas, deployment.max_replicas
+    return f"{deployment.replicas_wanted} ({fewest} to {most})" if fewest < most else f"{deployment.replicas_wanted}"
 
 
 def _state(deployment: deployment_pb2.Deployment) -> str:

@@ -101,6 +101,7 @@ async def test_a_policy_follows_its_load_and_is_there_again_for_the_first_reques
             with pytest.raises(DeadlineExceededError, match="the first replica of policy 'slow'"):
                 await hasty.act(OBSERVATION)
         begin = time.monotonic()
-        await asyncio.gather(*(client.act(OBSERVATION) for _ in range(5)))
+        async with client.stream() as stream:
+            await asyncio.gather(*(ask.act(OBSERVATION) for ask in (client, stream) for _ in range(5)))
         tell(f"from zero to the first answers: {time.monotonic() - begin:.2f} s")
         await stub.Undeploy(deployment_pb2.UndeployRequest(policy="slow"))
