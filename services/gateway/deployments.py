@@ -172,6 +172,7 @@ class Deployments:
             max_replicas=scale.max_replicas,
             replica_cpus=scale.replica_cpus,
             replica_gpus=scale.replica_gpus,
+            requests_waiting=self._waiting_room.waiting(policy),
         )
         status = application["status"]
         failure = self._failure(policy, int(version))
