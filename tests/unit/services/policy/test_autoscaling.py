@@ -133,6 +133,22 @@ def test_the_last_replica_goes_when_all_have_been_idle_for_long_enough() -> None
     assert decided(0, [load_of(1.0)], history(1.0)) == 0, "only a request brings it back"
 
 
+@given(
+    needs=st.lists(st.floats(0, 50), min_size=1, max_size=6),
+    loads=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 100)), min_size=1, max_size=8),
+    replicas=st.integers(1, 20),
+    more=st.floats(0, 1),
+)
+def test_more_load_never_means_fewer_replicas(
+    needs: list[float], loads: list[tuple[float, float]], replicas: int, more: float
+) -> None:
+    def decision(extra: float) -> int:
+        reports = [load_of(load + extra, backlog=backlog) for load, backlog in loads]
+        return decided(replicas, reports, history(*needs))
+
+    assert 1 <= decision(0.0) <= decision(more)
+
+
 def test_reports_that_are_too_old_count_for_nothing() -> None:
     def report(time: float, load: float) -> dict[str, list[Point]]:
         names = ("backlog_seconds", "queue_delay_seconds", "batch_seconds", "idle_seconds")
@@ -234,6 +250,13 @@ def test_a_steady_load_never_makes_it_oscillate_however_noisy_it_is(demand: floa
     run = simulate(config(), demand * gusts, start_seconds=START)
     assert run.changes(start=600) == 0
     assert needed(demand) <= run.target[-1] <= demand * (1 + 2 * noise) / TARGET * 1.1 + 1
+
+
+def test_saturation_is_noticed_also_where_callers_do_not_wait_in_line() -> None:
+    """Callers that give up at once, or wait for one answer before they ask again, let no queue grow."""
+    run = simulate(config(max_replicas=10), constant(20.0, 300), start_seconds=START, longest_wait=0.05)
+    assert run.when(run.target > 1) <= 2.0
+    assert run.when(run.running == 10) <= 8 * START, "by the head room, again and again, as replicas come"
 
 
 def test_poisson_arrivals_never_make_it_oscillate() -> None:
