@@ -135,7 +135,7 @@ def decide(
         # Nothing is known of the time before, so that what there is counts as needed then.
         history = History((Need(now, float(replicas)),), 0.0, _backlog(loads))
     reported = max(load.time for load in loads)
-    if reported <= history.reported:
+    if reported == history.reported:
         return replicas, history
     backlog = _backlog(loads)
     elapsed = now - history.needs[-1].time
@@ -222,8 +222,9 @@ class Autoscaler:
         now, interval = context.current_time, context.config.metrics_interval_s
         history: History | None = context.policy_state.get("history")
         replicas = context.target_num_replicas
-        # Between two reports there is nothing to decide. A little less than an interval, since Ray Serve asks coarsely.
-        if history is None or now - history.needs[-1].time > 0.9 * interval:
+        # Between two reports there is nothing to decide. A little less than an interval, since Ray Serve asks coarsely;
+        # and either way, since clocks are set back.
+        if history is None or abs(now - history.needs[-1].time) > 0.9 * interval:
             loads = read_loads(context.raw_metrics or {}, now, interval)
             replicas, history = decide(self._settings, replicas, loads, history, now)
         return replicas, {"history": history}
