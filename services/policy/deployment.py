@@ -116,8 +116,8 @@ class PolicyReplica:
         observation = spaces.flatten(sample, layout)
         batched = bool(spaces.batch_axes(observation, layout))
         batch = observation if batched else {name: tensor[np.newaxis] for name, tensor in observation.items()}
-        began = self._replica.meter.begin(_HTTP, queue_depth=0, queue_delay=0.0)
         size = next(len(tensor) for tensor in batch.values())
+        began = self._replica.meter.begin(_HTTP, queue_depth=0, queue_delay=0.0)
         try:
             actions, _ = self._replica.compute(version, batch)
         finally:
