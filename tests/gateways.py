@@ -1,4 +1,4 @@
-"""Gateways and replicas for tests: real processes and real streams, without Ray."""
+"""Gateways and replicas for tests: real processes and real connections, without Ray."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from pathlib import Path
 
 import grpc
 
+from services.common import sockets
 from services.common.bundle import Bundle
+from services.common.frames import FrameProtocol
 from services.policy.replica import Replica
 from services.policy.runtime import PolicyRuntime
 from steersman import tensors
 from steersman.aio import PolicyClient
 from steersman.errors import SteersmanError
-from steersman.v1 import policy_pb2, policy_pb2_grpc, replica_pb2, replica_pb2_grpc
+from steersman.v1 import policy_pb2, policy_pb2_grpc, replica_pb2
 from tests.own_settings import free_ports
 
 
@@ -142,28 +144,55 @@ async def attached_replica(
         await replica.leave()
 
 
-class SilentReplica:
-    """A replica that takes batches and never answers, until it hangs up."""
+class SilentReplica(FrameProtocol):
+    """A replica that takes batches and never answers, until it hangs up.
 
-    def __init__(self, call: grpc.aio.StreamStreamCall[replica_pb2.AttachRequest, replica_pb2.AttachResponse]) -> None:
-        self._call = call
+    Attributes:
+        is_closed: Set when the connection is gone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(64 * 1024 * 1024)
+        self.is_closed = asyncio.Event()
+        self._batches: asyncio.Queue[replica_pb2.Batch] = asyncio.Queue()
+
+    def message_received(self, message: bytes) -> None:
+        """Keeps a batch."""
+        self._batches.put_nowait(replica_pb2.AttachResponse.FromString(message).batch)
+
+    def closed(self) -> None:
+        """Says so."""
+        self.is_closed.set()
+
+    def tell(self, message: replica_pb2.AttachRequest) -> None:
+        """Sends any message."""
+        self.send(message.SerializeToString())
 
     async def next_batch(self) -> replica_pb2.Batch:
         """Waits for a batch."""
-        message = await self._call.read()
-        assert isinstance(message, replica_pb2.AttachResponse)
-        return message.batch
+        return await self._batches.get()
 
-    async def answer(self, batch: replica_pb2.Batch, runtime: PolicyRuntime) -> None:
+    def answer(self, batch: replica_pb2.Batch, runtime: PolicyRuntime) -> None:
         """Answers a batch after all."""
         inputs = {name: tensors.decode(tensor) for name, tensor in batch.inputs.items()}
         outputs = {name: tensors.encode(array) for name, array in runtime.compute(inputs).items()}
         answer = replica_pb2.BatchAnswer(outputs=outputs, compute_microseconds=1)
-        await self._call.write(replica_pb2.AttachRequest(result=replica_pb2.BatchResult(id=batch.id, answer=answer)))
+        self.tell(replica_pb2.AttachRequest(result=replica_pb2.BatchResult(id=batch.id, answer=answer)))
 
     def hang_up(self) -> None:
-        """Ends the stream without a word."""
-        self._call.cancel()
+        """Ends the connection without a word."""
+        self.abort()
+
+
+@contextlib.asynccontextmanager
+async def connected_replica(gateway: GatewayProcess) -> AsyncIterator[SilentReplica]:
+    """Connects a replica that has not announced itself yet."""
+    replica = await sockets.connect(gateway.replica_address, SilentReplica)
+    try:
+        yield replica
+    finally:
+        replica.hang_up()
+        await replica.is_closed.wait()
 
 
 @contextlib.asynccontextmanager
@@ -171,23 +200,19 @@ async def silent_replica(
     gateway: GatewayProcess, policy: str, bundle: Bundle, max_batch_size: int = 8
 ) -> AsyncIterator[SilentReplica]:
     """Attaches a replica that takes one batch at a time, and answers only when it is told to."""
-    async with grpc.aio.insecure_channel(gateway.replica_address) as channel:
-        call = replica_pb2_grpc.ReplicaServiceStub(channel).Attach()
-        # The runtime's spec and not the bundle's, since only that one lists the extras.
-        loaded = replica_pb2.LoadedVersion(version=1, spec=PolicyRuntime(bundle).spec)
-        announce = replica_pb2.Announce(
-            policy=policy,
-            replica_id="silent",
-            versions=[loaded],
-            max_batches_in_flight=1,
-            max_batch_size=max_batch_size,
-        )
-        await call.write(replica_pb2.AttachRequest(announce=announce))
+    # The runtime's spec and not the bundle's, since only that one lists the extras.
+    loaded = replica_pb2.LoadedVersion(version=1, spec=PolicyRuntime(bundle).spec)
+    announce = replica_pb2.Announce(
+        policy=policy,
+        replica_id="silent",
+        versions=[loaded],
+        max_batches_in_flight=1,
+        max_batch_size=max_batch_size,
+    )
+    async with connected_replica(gateway) as replica:
+        replica.tell(replica_pb2.AttachRequest(announce=announce))
         await until_replicas(gateway, policy, 1)
-        try:
-            yield SilentReplica(call)
-        finally:
-            call.cancel()
+        yield replica
 
 
 async def until_described(client: PolicyClient) -> None:

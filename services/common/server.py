@@ -10,6 +10,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,6 +19,16 @@ from grpc_reflection.v1alpha import reflection
 from steersman.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """What listens from its start to its stop: a gRPC server, or what speaks another way."""
+
+    async def start(self) -> None:
+        """Starts to listen."""
+
+    async def stop(self) -> None:
+        """Takes nothing new, and ends what it has taken."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ async def wait_for_stop_signal() -> None:
     _log.info("stopping")
 
 
-async def serve_until_stopped(*servers: Server) -> None:
+async def serve_until_stopped(*servers: Listener) -> None:
     """Starts servers, waits for a stop signal and stops them in the same order.
 
     Args:

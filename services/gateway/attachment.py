@@ -1,4 +1,4 @@
-"""One replica, as long as its stream lives: what it can do, and the batches that it holds."""
+"""One replica, as long as its connection lives: what it can do, and the batches that it holds."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Attachment:
         max_batch_size: The most observations that it takes in one batch.
         max_queue_delay: Seconds that an observation may wait for company while the batch is not full.
         leaving: Whether it takes no more batches.
+        clogged: Whether it has yet to read what it was sent before it is given more.
         last_given: When it was given its last batch, counted in batches of all replicas.
 
     Raises:
@@ -41,6 +42,7 @@ class Attachment:
         self.policy = announce.policy
         self.replica_id = announce.replica_id
         self.leaving = False
+        self.clogged = False
         self._send = send
         self._batches: dict[int, Batch] = {}
         self.last_given = 0
@@ -88,7 +90,7 @@ class Attachment:
         Args:
             waiting: Observations that could be in the batch.
         """
-        if self.leaving or len(self._batches) >= self._max_in_flight:
+        if self.leaving or self.clogged or len(self._batches) >= self._max_in_flight:
             return False
         in_hand = sum([batch.size for batch in self._batches.values()])
         return waiting >= min(in_hand, self.max_batch_size)

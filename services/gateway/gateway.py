@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 
-from services.common.server import Server, Service, create_server
+from services.common.server import Listener, Service, create_server
 from services.gateway.admission import Limits
 from services.gateway.carried_state import StateSeal
 from services.gateway.catalogue import Catalogue
@@ -21,7 +21,7 @@ from services.gateway.sessions import SessionStore
 from services.gateway.state_key import read_state_key
 from services.gateway.waiting_room import WaitingRoom
 from steersman.settings import Settings, port_of
-from steersman.v1 import deployment_pb2_grpc, policy_pb2_grpc, replica_pb2_grpc
+from steersman.v1 import deployment_pb2_grpc, policy_pb2_grpc
 
 _EXPIRE_SECONDS = 0.05
 
@@ -71,10 +71,6 @@ class Gateway:
         add_deployments = functools.partial(
             deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, DeploymentService(self._deployments)
         )
-        add_replicas = functools.partial(
-            replica_pb2_grpc.add_ReplicaServiceServicer_to_server,
-            ReplicaService(self._catalogue, waiting_room, settings.batch_timeout_seconds),
-        )
         public = create_server(
             settings,
             settings.gateway_address,
@@ -85,15 +81,15 @@ class Gateway:
             on_stop=policies.close,
             share_port=settings.gateway_workers > 1,
         )
-        internal = create_server(
-            settings,
+        replicas = ReplicaService(
+            self._catalogue,
+            waiting_room,
             replica_addresses(settings)[worker],
-            [Service("steersman.v1.ReplicaService", add_replicas)],
-            # Once the public server has stopped, the streams of replicas have nothing more to carry, and never end.
-            grace_seconds=0,
+            settings.max_message_bytes,
+            settings.batch_timeout_seconds,
         )
-        # The public server stops first: what it has taken is still computed by the replicas behind the internal one.
-        self.servers: tuple[Server, ...] = (public, internal)
+        # The public server stops first: what it has taken is still computed by the replicas that are attached.
+        self.servers: tuple[Listener, ...] = (public, replicas)
 
     async def run(self) -> None:
         """Does what has to be done over and over, until cancelled."""

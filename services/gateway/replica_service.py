@@ -1,112 +1,198 @@
-"""ReplicaService: where replicas attach, take batches and bring back results."""
+"""Where replicas attach, take batches and bring back results; replica.proto describes the order of messages."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from typing import Any
 
-import grpc
+from google.protobuf.message import DecodeError
 
-from services.common.errors import answers_errors
+from services.common import sockets
+from services.common.frames import FrameProtocol
 from services.gateway.attachment import Attachment
 from services.gateway.batch import Batch
 from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
 from services.gateway.waiting_room import WaitingRoom
-from steersman.errors import InvalidArgumentError, UnavailableError, from_status
-from steersman.v1 import replica_pb2, replica_pb2_grpc
+from steersman.errors import InvalidArgumentError, from_status
+from steersman.v1 import replica_pb2
 
 _log = logging.getLogger(__name__)
 
-_Context = grpc.aio.ServicerContext[Any, Any]
 
-
-class ReplicaService(replica_pb2_grpc.ReplicaServiceServicer):
-    """Serves `steersman.v1.ReplicaService`; the proto describes the order of messages.
+class ReplicaService:
+    """Listens for replicas. A replica is attached for as long as its connection lives.
 
     Args:
         catalogue: The policies.
         waiting_room: Where requests wait for the first replica of a policy.
-        batch_timeout: Seconds after which a replica that has not answered a batch is taken for lost.
-    """
+        address: Where it listens; taken at once.
+        max_message_bytes: The largest message that a replica may send.
+        batch_timeout: Seconds after which a replica that has not answered a batch, or not announced itself, is taken
+            for lost.
 
-    def __init__(self, catalogue: Catalogue, waiting_room: WaitingRoom, batch_timeout: float) -> None:
-        self._catalogue = catalogue
-        self._waiting_room = waiting_room
-        self._batch_timeout = batch_timeout
-
-    @answers_errors
-    async def Attach(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
-        """Keeps a replica attached for as long as the stream lives."""
-        first = await context.read()
-        if first is grpc.aio.EOF or not first.HasField("announce"):
-            raise InvalidArgumentError("expected an Announce as the first message")
-        outbox: asyncio.Queue[replica_pb2.AttachResponse] = asyncio.Queue()
-        attachment = Attachment(first.announce, outbox.put_nowait)
-        dispatcher = self._catalogue.attach(attachment)
-        self._waiting_room.wake(attachment.policy)
-        _log.info("replica %s of %s attached: %s", attachment.replica_id, attachment.policy, list(attachment.versions))
-        writing = asyncio.create_task(_write(context, outbox))
-        reading = asyncio.create_task(self._read(context, attachment, dispatcher))
-        try:
-            while not reading.done():
-                # A replica that hangs keeps its stream open, so only the clock can tell.
-                await asyncio.wait([reading], timeout=self._batch_timeout / 4)
-                if not reading.done() and attachment.oldest_given < time.monotonic() - self._batch_timeout:
-                    raise UnavailableError(f"a batch was not answered within {self._batch_timeout:g} s")
-            await reading
-        finally:
-            reading.cancel()
-            writing.cancel()
-            requeued = attachment.in_flight
-            dispatcher.detach(attachment)
-            how = "left" if attachment.leaving and not requeued else "was lost"
-            _log.info(
-                "replica %s of %s %s, %d batches requeued", attachment.replica_id, attachment.policy, how, requeued
-            )
-
-    async def _read(self, context: _Context, attachment: Attachment, dispatcher: Dispatcher) -> None:
-        """Takes in what the replica sends, until it hangs up, or has left and answered everything."""
-        while not (attachment.leaving and not attachment.in_flight):
-            message = await context.read()
-            if message is grpc.aio.EOF:
-                return
-            _take(message, attachment, dispatcher)
-            if message.HasField("announce"):
-                self._waiting_room.wake(attachment.policy)
-
-
-async def _write(context: _Context, outbox: asyncio.Queue[replica_pb2.AttachResponse]) -> None:
-    """Sends what the dispatcher gave the replica; gRPC takes one message of a stream at a time."""
-    while True:
-        await context.write(await outbox.get())
-
-
-def _take(message: replica_pb2.AttachRequest, attachment: Attachment, dispatcher: Dispatcher) -> None:
-    """Takes in one message of a replica.
+    Attributes:
+        address: Where it listens; with the real port where port 0 was asked for.
 
     Raises:
-        InvalidArgumentError: If the replica does not keep to the protocol; the stream ends with that.
+        OSError: If the address is in use or not this machine's.
     """
-    kind = message.WhichOneof("message")
-    if kind == "result":
-        result = message.result
 
-        def outcome(batch: Batch) -> None:
-            if result.HasField("answer"):
-                batch.answer(result.answer)
-            else:
-                raise from_status(result.error.code, result.error.message)
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        waiting_room: WaitingRoom,
+        address: str,
+        max_message_bytes: int,
+        batch_timeout: float,
+    ) -> None:
+        self._catalogue = catalogue
+        self._waiting_room = waiting_room
+        self._max_message_bytes = max_message_bytes
+        self._batch_timeout = batch_timeout
+        self._socket = sockets.bind(address)
+        self.address = sockets.bound_address(self._socket)
+        self._connections: set[ReplicaConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
 
-        dispatcher.answer(attachment, result.id, outcome)
-    elif kind == "announce":
-        attachment.announce(message.announce)
-        _log.info("replica %s of %s announced: %s", attachment.replica_id, attachment.policy, list(attachment.versions))
-        dispatcher.replica_changed()
-    elif kind == "leave":
-        attachment.leaving = True
-        dispatcher.replica_changed()
-    else:
-        raise InvalidArgumentError("expected an Announce, a BatchResult or a Leave, got an empty message")
+    async def start(self) -> None:
+        """Starts to listen."""
+        self._server = await sockets.listen(self._socket, self._connection)
+        self._watching = asyncio.create_task(self._watch())
+        _log.info("listening for replicas on %s", self.address)
+
+    async def stop(self) -> None:
+        """Hangs up on every replica; whatever should still be answered has been by then."""
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        self._socket.close()
+        sockets.release(self.address)
+
+    def _connection(self) -> ReplicaConnection:
+        return ReplicaConnection(self._catalogue, self._waiting_room, self._max_message_bytes, self._connections)
+
+    async def _watch(self) -> None:
+        """Hangs up on replicas that hang: they keep their connections open, so only the clock can tell."""
+        while True:
+            await asyncio.sleep(self._batch_timeout / 4)
+            overdue = time.monotonic() - self._batch_timeout
+            for connection in list(self._connections):
+                if connection.waiting_since < overdue:
+                    _log.warning("%s did not answer within %g s", connection.peer, self._batch_timeout)
+                    connection.abort()
+
+
+class ReplicaConnection(FrameProtocol):
+    """The connection of one replica.
+
+    Args:
+        catalogue: The policies.
+        waiting_room: Where requests wait for the first replica of a policy.
+        max_message_bytes: The largest message that the replica may send.
+        connections: All connections; it keeps itself there for as long as it is open.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        waiting_room: WaitingRoom,
+        max_message_bytes: int,
+        connections: set[ReplicaConnection],
+    ) -> None:
+        super().__init__(max_message_bytes)
+        self._catalogue = catalogue
+        self._waiting_room = waiting_room
+        self._connections = connections
+        self._opened = time.monotonic()
+        # Both are set by the replica's first announcement.
+        self._attachment: Attachment | None = None
+        self._dispatcher: Dispatcher | None = None
+
+    @property
+    def waiting_since(self) -> float:
+        """Since when the replica owes an answer, or its announcement; infinite if it owes none."""
+        return self._opened if self._attachment is None else self._attachment.oldest_given
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes note of itself."""
+        super().connection_made(transport)
+        self._connections.add(self)
+
+    def message_received(self, message: bytes) -> None:
+        """Takes in one message of the replica.
+
+        Raises:
+            InvalidArgumentError: If the replica does not keep to the protocol.
+        """
+        try:
+            request = replica_pb2.AttachRequest.FromString(message)
+        except DecodeError as error:
+            raise InvalidArgumentError(f"expected an AttachRequest, got other bytes: {error}") from error
+        if self._attachment is None or self._dispatcher is None:
+            self._attach(request)
+        else:
+            self._take(request, self._attachment, self._dispatcher)
+
+    def pause_writing(self) -> None:
+        """Gives the replica nothing more until it has read what it was sent."""
+        if self._attachment is not None:
+            self._attachment.clogged = True
+
+    def resume_writing(self) -> None:
+        """Gives it batches again."""
+        if self._attachment is not None and self._dispatcher is not None:
+            self._attachment.clogged = False
+            self._dispatcher.replica_changed()
+
+    def closed(self) -> None:
+        """Lets the replica go; what it holds goes to another one."""
+        self._connections.discard(self)
+        if self._attachment is not None and self._dispatcher is not None:
+            requeued = self._attachment.in_flight
+            self._dispatcher.detach(self._attachment)
+            how = "left" if self._attachment.leaving and not requeued else "was lost"
+            _log.info("%s %s, %d batches requeued", self.peer, how, requeued)
+
+    def _attach(self, first: replica_pb2.AttachRequest) -> None:
+        if not first.HasField("announce"):
+            raise InvalidArgumentError("expected an Announce as the first message")
+        attachment = Attachment(first.announce, self._give)
+        self.peer = f"replica {attachment.replica_id} of {attachment.policy}"
+        self._dispatcher = self._catalogue.attach(attachment)
+        self._attachment = attachment
+        self._waiting_room.wake(attachment.policy)
+        _log.info("%s attached: %s", self.peer, list(attachment.versions))
+
+    def _give(self, message: replica_pb2.AttachResponse) -> None:
+        self.send(message.SerializeToString())
+
+    def _take(self, message: replica_pb2.AttachRequest, attachment: Attachment, dispatcher: Dispatcher) -> None:
+        kind = message.WhichOneof("message")
+        if kind == "result":
+            result = message.result
+
+            def outcome(batch: Batch) -> None:
+                if result.HasField("answer"):
+                    batch.answer(result.answer)
+                else:
+                    raise from_status(result.error.code, result.error.message)
+
+            dispatcher.answer(attachment, result.id, outcome)
+        elif kind == "announce":
+            attachment.announce(message.announce)
+            _log.info("%s announced: %s", self.peer, list(attachment.versions))
+            dispatcher.replica_changed()
+            self._waiting_room.wake(attachment.policy)
+        elif kind == "leave":
+            attachment.leaving = True
+            dispatcher.replica_changed()
+        else:
+            raise InvalidArgumentError("expected an Announce, a BatchResult or a Leave, got an empty message")
+        if attachment.leaving and not attachment.in_flight:
+            self.close()

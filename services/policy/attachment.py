@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-import grpc
+from google.protobuf.message import DecodeError
 
+from services.common import sockets
+from services.common.frames import FrameProtocol
 from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS
 from services.policy.load import LoadMeter
 from services.policy.randomness import Draw
 from services.policy.runtime import GREEDY, LOG_PROBABILITY, VALUE, Choice, Tensors
 from steersman import tensors
-from steersman.errors import DeadlineExceededError, InternalError, SteersmanError, status_number
-from steersman.v1 import replica_pb2, replica_pb2_grpc
+from steersman.errors import DeadlineExceededError, InternalError, InvalidArgumentError, SteersmanError, status_number
+from steersman.v1 import replica_pb2
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +34,8 @@ Compute = Callable[[int, Tensors, Choice], tuple[Tensors, int]]
 _SLOW_MICROSECONDS = 1000
 """Batches that take longer are computed in a thread; for others, changing threads would cost more than it gives."""
 
-_Stream = grpc.aio.StreamStreamCall[replica_pb2.AttachRequest, replica_pb2.AttachResponse]
+_LEAVE_SECONDS = 60.0
+"""How long a gateway may take to let a replica go that has said that it leaves."""
 
 
 class _Received(NamedTuple):
@@ -41,11 +46,11 @@ class _Received(NamedTuple):
 
 
 class GatewayAttachment:
-    """One gateway that a replica works for.
+    """One gateway that a replica works for: dials it, again and again, until the replica leaves.
 
     Args:
         address: The gateway's internal address.
-        max_message_bytes: The largest message, both ways.
+        max_message_bytes: The largest message that the gateway may send.
         announcement: Says what the replica can do now.
         compute: Computes a batch.
         meter: Measures the load.
@@ -64,103 +69,157 @@ class GatewayAttachment:
         self._announcement = announcement
         self._compute = compute
         self._meter = meter
-        self._stream: _Stream | None = None
-        # gRPC takes one message of a stream at a time; an announcement may meet a result.
-        self._writing = asyncio.Lock()
+        self._connection: GatewayConnection | None = None
         self._leaving = False
-        self._last_microseconds = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Dials the gateway, again and again until `leave`."""
         self._task = asyncio.create_task(self._keep_attached())
 
-    async def announce(self) -> None:
+    def announce(self) -> None:
         """Tells the gateway, if it is attached, what the replica can do now."""
-        if self._stream is not None:
-            await self._tell(replica_pb2.AttachRequest(announce=self._announcement()))
+        if self._connection is not None:
+            self._connection.tell(announce=self._announcement())
 
     async def leave(self) -> None:
         """Takes no more batches, finishes those it holds and detaches."""
         self._leaving = True
         if self._task is None:
             return
-        if self._stream is None:
+        if self._connection is None:
             self._task.cancel()
         else:
-            await self._tell(replica_pb2.AttachRequest(leave=replica_pb2.Leave()))
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _tell(self, message: replica_pb2.AttachRequest) -> None:
-        """Writes a message; a stream that breaks meanwhile is noticed, and dialled again, by its reader."""
-        stream = self._stream
-        if stream is None:
-            return
-        try:
-            async with self._writing:
-                await stream.write(message)
-        except (grpc.RpcError, asyncio.InvalidStateError) as error:
-            _log.debug("could not write to gateway %s: %s", self._address, error)
+            self._connection.tell(leave=replica_pb2.Leave())
+        _, late = await asyncio.wait([self._task], timeout=_LEAVE_SECONDS)
+        if late and self._connection is not None:
+            self._connection.abort()
 
     async def _keep_attached(self) -> None:
-        options = [
-            ("grpc.max_receive_message_length", self._max_message_bytes),
-            ("grpc.max_send_message_length", self._max_message_bytes),
-            ("grpc.keepalive_time_ms", 10_000),
-            ("grpc.keepalive_timeout_ms", 5_000),
-            ("grpc.initial_reconnect_backoff_ms", int(_SHORTEST_PAUSE_SECONDS * 1000)),
-            ("grpc.max_reconnect_backoff_ms", int(_LONGEST_PAUSE_SECONDS * 1000)),
-        ]
         pause = _SHORTEST_PAUSE_SECONDS
-        async with grpc.aio.insecure_channel(self._address, options=options) as channel:
-            stub = replica_pb2_grpc.ReplicaServiceStub(channel)
-            while not self._leaving:
-                try:
-                    if await self._attach(stub.Attach()):
-                        pause = _SHORTEST_PAUSE_SECONDS
-                except (grpc.RpcError, asyncio.InvalidStateError) as error:
-                    # The latter is what gRPC raises for a result of a stream that ended while it was computed.
-                    _log.debug("gateway %s: %s", self._address, error)
-                except Exception:  # noqa: BLE001 - a replica that no longer dials would only seem to be alive
-                    _log.exception("attachment to gateway %s failed unexpectedly; dialling again", self._address)
-                if not self._leaving:
-                    await asyncio.sleep(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter, no secret
-                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        while not self._leaving:
+            try:
+                if await self._attach():
+                    pause = _SHORTEST_PAUSE_SECONDS
+            except OSError as error:
+                _log.debug("gateway %s: %s", self._address, error)
+            except Exception:  # noqa: BLE001 - a replica that no longer dials would only seem to be alive
+                _log.exception("attachment to gateway %s failed unexpectedly; dialling again", self._address)
+            if not self._leaving:
+                await asyncio.sleep(random.uniform(0.5, 1.0) * pause)  # noqa: S311 - jitter, no secret
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _attach(self, stream: _Stream) -> bool:
-        """Serves one stream to its end and tells whether it ever was a working one."""
-        worked = False
-        awaited: asyncio.Task[_Received | None] | None = None
-        await stream.write(replica_pb2.AttachRequest(announce=self._announcement()))
-        self._stream = stream
+    async def _attach(self) -> bool:
+        """Works for the gateway until the connection ends, and tells whether it ever was a working one.
+
+        Raises:
+            OSError: If nobody answers at the address.
+        """
+        connection = await sockets.connect(
+            self._address,
+            lambda: GatewayConnection(self._address, self._max_message_bytes, self._compute, self._meter),
+        )
+        connection.tell(announce=self._announcement())
+        self._connection = connection
         try:
-            while (received := await (awaited or _next_batch(stream))) is not None:
-                worked = True
-                batch = received.batch
-                began = self._meter.begin(self._address, batch.queue_depth, batch.queue_delay_microseconds / 1e6)
-                computed = 0
-                try:
-                    if self._last_microseconds < _SLOW_MICROSECONDS:
-                        awaited = None
-                        result = self._answer(received)
-                    else:
-                        # While a slow model computes in a thread, the next batch is awaited, so that it is known how
-                        # long it waits; and announcements and other gateways are not held up.
-                        awaited = asyncio.create_task(_next_batch(stream))
-                        result = await asyncio.to_thread(self._answer, received)
-                    self._last_microseconds = result.answer.compute_microseconds
-                    if result.HasField("answer"):
-                        computed = _size(batch)
-                    async with self._writing:
-                        await stream.write(replica_pb2.AttachRequest(result=result))
-                finally:
-                    self._meter.end(self._address, began, computed)
+            await connection.ended.wait()
         finally:
-            self._stream = None
-            stream.cancel()
-            if awaited is not None:
-                await asyncio.gather(awaited, return_exceptions=True)
-        return worked
+            self._connection = None
+            connection.abort()
+        return connection.worked
+
+
+class GatewayConnection(FrameProtocol):
+    """One connection to a gateway, from the first batch to the last.
+
+    Args:
+        address: The gateway's address, for logs.
+        max_message_bytes: The largest message that the gateway may send.
+        compute: Computes a batch.
+        meter: Measures the load.
+
+    Attributes:
+        ended: Set when the connection is gone.
+        worked: Whether any batch came over it.
+    """
+
+    def __init__(self, address: str, max_message_bytes: int, compute: Compute, meter: LoadMeter) -> None:
+        super().__init__(max_message_bytes)
+        self.peer = f"gateway {address}"
+        self._address = address
+        self._meter = meter
+        self.ended = asyncio.Event()
+        self.worked = False
+        self._compute = compute
+        # No more than the replica announced that it takes.
+        self._batches: deque[_Received] = deque()
+        self._computing: asyncio.Future[replica_pb2.BatchResult] | None = None
+        self._last_microseconds = 0
+
+    def tell(
+        self,
+        *,
+        announce: replica_pb2.Announce | None = None,
+        result: replica_pb2.BatchResult | None = None,
+        leave: replica_pb2.Leave | None = None,
+    ) -> None:
+        """Sends one message."""
+        self.send(replica_pb2.AttachRequest(announce=announce, result=result, leave=leave).SerializeToString())
+
+    def message_received(self, message: bytes) -> None:
+        """Takes a batch.
+
+        Raises:
+            InvalidArgumentError: If it is none.
+        """
+        try:
+            response = replica_pb2.AttachResponse.FromString(message)
+        except DecodeError as error:
+            raise InvalidArgumentError(f"expected an AttachResponse, got other bytes: {error}") from error
+        self.worked = True
+        self._batches.append(_Received(response.batch, time.monotonic()))
+        self._work()
+
+    def closed(self) -> None:
+        """Forgets what nobody waits for any more."""
+        self._batches.clear()
+        self.ended.set()
+
+    def _work(self) -> None:
+        """Computes what has come, one batch after the other.
+
+        Fast models are computed right here. While a slow one computes in a thread, the next batch comes in, so that it
+        is known how long it waits; and announcements and other gateways are not held up.
+        """
+        while self._batches and self._computing is None:
+            received = self._batches.popleft()
+            batch = received.batch
+            began = self._meter.begin(self._address, batch.queue_depth, batch.queue_delay_microseconds / 1e6)
+            if self._last_microseconds < _SLOW_MICROSECONDS:
+                self._tell_result(batch, began, self._answer(received))
+            else:
+                loop = asyncio.get_running_loop()
+                self._computing = loop.run_in_executor(None, self._answer, received)
+                self._computing.add_done_callback(functools.partial(self._computed, batch, began))
+
+    def _computed(
+        self, batch: replica_pb2.Batch, began: float, computing: asyncio.Future[replica_pb2.BatchResult]
+    ) -> None:
+        self._computing = None
+        if error := computing.exception():
+            # Hanging up sends the batch elsewhere; without an answer the gateway would wait for its batch timeout.
+            _log.error("hanging up on %s, a batch failed unexpectedly", self.peer, exc_info=error)
+            self._meter.end(self._address, began, 0)
+            self.abort()
+            return
+        self._tell_result(batch, began, computing.result())
+        self._work()
+
+    def _tell_result(self, batch: replica_pb2.Batch, began: float, result: replica_pb2.BatchResult) -> None:
+        self._last_microseconds = result.answer.compute_microseconds
+        self._meter.end(self._address, began, _size(batch) if result.HasField("answer") else 0)
+        if not self.ended.is_set():
+            self.tell(result=result)
 
     def _answer(self, received: _Received) -> replica_pb2.BatchResult:
         batch = received.batch
@@ -183,12 +242,6 @@ class GatewayAttachment:
             for name, array in outputs.items():
                 tensors.encode_into(array, answer.outputs[name])
         return result
-
-
-async def _next_batch(stream: _Stream) -> _Received | None:
-    """Reads the next batch; None when the gateway has ended the stream."""
-    message = await stream.read()
-    return _Received(message.batch, time.monotonic()) if isinstance(message, replica_pb2.AttachResponse) else None
 
 
 def _size(batch: replica_pb2.Batch) -> int:

@@ -89,11 +89,11 @@ class Replica:
                 runtimes[version] = held if held is not None else await asyncio.to_thread(loader)
             except SteersmanError as error:
                 self._failed = {version: str(error)}
-                await self._tell_gateways()
+                self._tell_gateways()
                 raise
         self._runtimes, self._failed = runtimes, {}
         _log.info("%s holds versions %s", self._replica_id, sorted(runtimes))
-        await self._tell_gateways()
+        self._tell_gateways()
 
     def start(self) -> None:
         """Starts to dial the gateways, and keeps dialling those that cannot be reached."""
@@ -125,8 +125,9 @@ class Replica:
         outputs = runtime.compute(inputs, choice)
         return outputs, int((time.perf_counter() - start) * 1e6)
 
-    async def _tell_gateways(self) -> None:
-        await asyncio.gather(*(attachment.announce() for attachment in self._attachments))
+    def _tell_gateways(self) -> None:
+        for attachment in self._attachments:
+            attachment.announce()
 
     def _announce(self) -> replica_pb2.Announce:
         return replica_pb2.Announce(

@@ -118,9 +118,9 @@ async def test_the_client_comes_back_and_is_answered_when_there_is_room(
         asked = asyncio.create_task(client.act(np.ones(4, np.float32)))
         await until_counted(gateway, "patient", lambda counted: counted.shed > 0)
         # Refused once; now everything is answered, so that there is room.
-        await replica.answer(batch, runtime)
+        replica.answer(batch, runtime)
         for _ in range(2):
-            await replica.answer(await replica.next_batch(), runtime)
+            replica.answer(await replica.next_batch(), runtime)
         assert await asked == runtime.compute({"observation": np.ones((1, 4), np.float32)})["action"][0]
         await held
         await full
@@ -146,10 +146,10 @@ async def test_expired_and_cancelled_requests_are_counted_and_not_computed(
         assert [await call.code() for call in expiring] == [grpc.StatusCode.DEADLINE_EXCEEDED] * 3
         kept = stub.Act(act_request("late"), timeout=60)
         await until_waiting(gateway, "late", 7)
-        await replica.answer(batch, runtime)
+        replica.answer(batch, runtime)
         last = await replica.next_batch()
         assert list(last.inputs["observation"].shape) == [1, 4], "only what somebody still waits for"
-        await replica.answer(last, runtime)
+        replica.answer(last, runtime)
         await held
         await kept
         stream.cancel()

@@ -1,6 +1,7 @@
 """The data plane over real gRPC: a gateway process, and replicas attached to it."""
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.common import frames
 from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
 from steersman import PolicyClient as SyncPolicyClient
@@ -18,8 +20,15 @@ from steersman.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
 )
-from steersman.v1 import common_pb2, policy_pb2, replica_pb2, replica_pb2_grpc
-from tests.gateways import GatewayProcess, attached_replica, gateway_process, policy_stub, silent_replica
+from steersman.v1 import common_pb2, policy_pb2, replica_pb2
+from tests.gateways import (
+    GatewayProcess,
+    attached_replica,
+    connected_replica,
+    gateway_process,
+    policy_stub,
+    silent_replica,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -288,10 +297,22 @@ async def test_policies_are_described(gateway: GatewayProcess, bundle: Bundle, o
 async def test_replicas_that_announce_nonsense_are_refused(
     gateway: GatewayProcess, first: replica_pb2.AttachRequest
 ) -> None:
-    async with grpc.aio.insecure_channel(gateway.replica_address) as channel:
-        call = replica_pb2_grpc.ReplicaServiceStub(channel).Attach()
-        await call.write(first)
-        assert await call.code() == grpc.StatusCode.INVALID_ARGUMENT
+    async with connected_replica(gateway) as replica, asyncio.timeout(5):
+        replica.tell(first)
+        await replica.is_closed.wait()
+
+
+@pytest.mark.parametrize("first", [frames.greeting(frames.VERSION + 1), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
+async def test_replicas_of_another_version_are_refused(gateway: GatewayProcess, first: bytes) -> None:
+    host, _, port = gateway.replica_address.rpartition(":")
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(first)
+        assert await reader.readexactly(len(frames.greeting())) == frames.greeting()
+        # A gateway that hangs up before it has read everything resets the connection.
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_a_gateway_told_to_stop_says_so_and_goes(tmp_path: Path, bundle: Bundle) -> None:

@@ -75,8 +75,8 @@ async def test_what_is_in_flight_is_answered_and_nothing_new_is_taken(gateway: G
                 assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
         assert gateway.process.poll() is None
 
-        await replica.answer(batch, runtime)
-        await replica.answer(await replica.next_batch(), runtime)
+        replica.answer(batch, runtime)
+        replica.answer(await replica.next_batch(), runtime)
         for call in (computing, waiting):
             assert tensors.decode((await call).action["action"]) == expected
         answer = await stream.read()

@@ -20,6 +20,7 @@ from steersman.errors import InternalError
 from steersman.v1 import policy_pb2
 from tests.gateways import (
     GatewayProcess,
+    connected_replica,
     describe,
     gateway_process,
     policy_stub,
@@ -123,6 +124,11 @@ async def test_what_a_hanging_replica_holds_goes_elsewhere_in_time(gateway: Gate
         statistics = (await describe(gateway, "hanging")).statistics
     assert statistics.failed == 0
     assert statistics.requeued_batches >= 1
+
+
+async def test_who_connects_and_never_announces_itself_is_hung_up_on(gateway: GatewayProcess) -> None:
+    async with connected_replica(gateway) as stranger, asyncio.timeout(3):
+        await stranger.is_closed.wait()
 
 
 async def test_a_poisonous_observation_fails_alone_after_three_replicas(

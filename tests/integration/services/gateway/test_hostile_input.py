@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.common import frames
 from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
 from steersman import tensors
@@ -185,13 +188,50 @@ def test_any_bytes_on_a_stream_end_it_with_a_status_or_get_an_answer(channel: gr
     )
 )
 @EXAMPLES
-def test_any_replica_gets_a_status(gateway: GatewayProcess, messages: list[bytes]) -> None:
-    with grpc.insecure_channel(gateway.replica_address) as channel:
-        call: Any = channel.stream_stream("/steersman.v1.ReplicaService/Attach")
-        answers = call(iter(messages), timeout=10)
-        with contextlib.suppress(grpc.RpcError):
-            list(answers)
-        assert answers.code() in {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
+def test_any_messages_of_a_replica_are_taken_or_end_the_connection(
+    gateway: GatewayProcess, messages: list[bytes]
+) -> None:
+    hang_up_after(gateway, frames.greeting() + b"".join(frames.frame(message) for message in messages))
+
+
+@given(data=mutated(frames.greeting() + frames.frame(bytes(20))) | st.binary(max_size=200))
+@EXAMPLES
+def test_any_bytes_of_a_replica_end_the_connection(gateway: GatewayProcess, data: bytes) -> None:
+    hang_up_after(gateway, data)
+
+
+def test_oversized_messages_of_a_replica_end_the_connection(gateway: GatewayProcess) -> None:
+    too_large = struct.pack("<I", MAX_MESSAGE_BYTES + 1)
+    with replica_socket(gateway) as replica:
+        replica.sendall(frames.greeting() + too_large)
+        until_hung_up(replica)
+
+
+def hang_up_after(gateway: GatewayProcess, data: bytes) -> None:
+    """Sends bytes as a replica, sends no more, and waits until the gateway has hung up."""
+    with replica_socket(gateway) as replica:
+        # The gateway may already have hung up on the first of the bytes.
+        with contextlib.suppress(OSError):
+            replica.sendall(data)
+            replica.shutdown(socket.SHUT_WR)
+        until_hung_up(replica)
+
+
+def replica_socket(gateway: GatewayProcess) -> socket.socket:
+    """Connects to where replicas attach."""
+    host, _, port = gateway.replica_address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def until_hung_up(replica: socket.socket) -> None:
+    """Reads until the gateway has hung up.
+
+    Raises:
+        TimeoutError: If it does not.
+    """
+    with contextlib.suppress(ConnectionError):
+        while replica.recv(65536):
+            pass
 
 
 @pytest.mark.parametrize("size", [MAX_MESSAGE_BYTES, 8 * MAX_MESSAGE_BYTES])

@@ -74,3 +74,19 @@ def test_a_bundle_that_is_none_is_named(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert f"cannot read {tmp_path}/manifest.json" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells how much memory is shared")
+def test_serving_takes_less_than_200_mb(tmp_path: Path) -> None:
+    bundle = write_linear_bundle(tmp_path / "bundle")
+    process = start(free_address(), tmp_path / "var", f"cartpole={bundle.folder}")
+    try:
+        read_announcement(process)
+        whole = psutil.Process(process.pid)
+        # What processes share counts once: their sum of resident memory would count it for each.
+        memory = [member.memory_full_info().pss for member in (whole, *whole.children(recursive=True))]
+        assert len(memory) == 3
+        assert sum(memory) < 200e6
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)

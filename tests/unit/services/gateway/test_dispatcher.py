@@ -405,6 +405,19 @@ def test_a_leaving_replica_gets_nothing_new() -> None:
     assert_answered(entry)
 
 
+def test_a_replica_that_does_not_read_gets_nothing_until_it_does() -> None:
+    replica = NumberReplica()
+    stage = Stage(replica)
+    replica.attachment.clogged = True
+    stage.submit(1)
+    assert not replica.inbox
+    replica.attachment.clogged = False
+    stage.dispatcher.replica_changed()
+    stage.loop.run()
+    stage.answer(replica)
+    assert len(stage.finished) == 1
+
+
 def test_what_waits_can_be_failed_as_a_whole() -> None:
     stage = Stage(NumberReplica(credit=1))
     _, waiting = *stage.submit(1), *stage.submit(1)
