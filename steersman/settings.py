@@ -59,12 +59,41 @@ class Settings(BaseSettings):
         256 * 1024 * 1024, ge=80 * 1024 * 1024, description="Shared memory that a local Ray reserves, in bytes."
     )
     serve_http_address: str = Field("127.0.0.1:8000", description="Where Ray Serve answers plain HTTP.")
-    replica_cpus: float = Field(0.5, ge=0, description="Logical CPUs that one policy replica reserves in Ray.")
+    replica_cpus: float = Field(
+        0.5, ge=0, description="Logical CPUs that one policy replica reserves in Ray, unless its deployment says else."
+    )
+    replica_gpus: float = Field(
+        0.0, ge=0, description="Logical GPUs that one policy replica reserves in Ray, unless its deployment says else."
+    )
     max_batch_size: int = Field(256, ge=1, description="Most observations that a replica computes in one batch.")
     max_queue_delay_microseconds: int = Field(
         0,
         ge=0,
         description="How long an observation may wait for company while its batch is not full. 0 never waits.",
+    )
+
+    autoscaling_target_share: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="Share of their time that replicas are to be loaded, where their number may vary.",
+    )
+    autoscaling_interval_seconds: float = Field(
+        0.5, gt=0, description="How often replicas report their load. A decision takes about two reports."
+    )
+    autoscaling_look_back_seconds: float = Field(
+        60.0, gt=0, description="Replicas are given up when none of them was needed for so long."
+    )
+    autoscaling_drain_seconds: float = Field(
+        15.0, gt=0, description="Time in which a backlog is to be worked off; less means more replicas after a burst."
+    )
+    autoscaling_idle_seconds: float = Field(
+        300.0, ge=0, description="A policy that may have no replica has none after so long idle."
+    )
+    scale_from_zero_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Longest that a request waits for the first replica of a policy; its deadline may be earlier.",
     )
 
     database_url: str = Field(

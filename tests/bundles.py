@@ -55,6 +55,46 @@ def write_linear_bundle(
     return write_bundle(folder, _serialize(graph), spec, {"seed": seed})
 
 
+def write_slow_bundle(folder: Path, observation_size: int = 4, width: int = 256, products: int = 32) -> Bundle:
+    """Writes a bundle that spends about ten milliseconds on each observation, however many are in a batch.
+
+    Args:
+        folder: Where to.
+        observation_size: Numbers in an observation.
+        width: Rows and columns of the matrices that are multiplied for each observation.
+        products: How many times they are.
+    """
+    random = np.random.default_rng(0)
+    constants = {
+        "weights": random.normal(size=(observation_size, width)).astype(np.float32),
+        "rows": random.normal(size=(width, 1)).astype(np.float32),
+        "square": random.normal(size=(width, width)).astype(np.float32) / np.float32(math.sqrt(width)),
+        "middle_axis": np.array([1], np.int64),
+        "last_axis": np.array([2], np.int64),
+        "first_two": np.array([0, 1], np.int64),
+    }
+    nodes = [
+        helper.make_node("MatMul", [spaces.OBSERVATION, "weights"], ["hidden"]),
+        helper.make_node("Unsqueeze", ["hidden", "middle_axis"], ["row"]),
+        helper.make_node("MatMul", ["rows", "row"], ["product_0"]),
+        *(
+            helper.make_node("MatMul", ["square", f"product_{index}"], [f"product_{index + 1}"])
+            for index in range(products)
+        ),
+        helper.make_node("ReduceSum", [f"product_{products}", "last_axis"], ["sums"], keepdims=0),
+        helper.make_node("Gather", ["sums", "first_two"], [INPUTS], axis=1),
+        helper.make_node("ArgMax", [INPUTS], [spaces.ACTION], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "slow",
+        [_floats(spaces.OBSERVATION, observation_size)],
+        [helper.make_tensor_value_info(spaces.ACTION, TensorProto.INT64, ["batch"]), _floats(INPUTS, 2)],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return write_bundle(folder, _serialize(graph), linear_spec(observation_size, 2), {})
+
+
 def linear_spec(observation_size: int = 4, actions: int = 2) -> common_pb2.PolicySpec:
     """Describes the policy of `write_linear_bundle`, but for the model's hash."""
     return _spec(

@@ -54,6 +54,9 @@ def own_settings(var_dir: Path) -> Settings:
             "var_dir": var_dir,
             "mlflow_url": f"http://127.0.0.1:{mlflow}",
             "ray_dashboard_url": f"http://127.0.0.1:{dashboard}",
+            # What a user has minutes for, tests have seconds for.
+            "autoscaling_look_back_seconds": 6,
+            "autoscaling_idle_seconds": 4,
             **chosen,
         }
     )

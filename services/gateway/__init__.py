@@ -5,13 +5,14 @@ A request's way through the modules, in order:
 1. `policy_service` receives it, as a call of its own or, in `act_stream`, as one message of many;
 2. `intake` makes a request of it: it finds the policy in the `catalogue`, checks the `observations` and the `options`,
    and for a policy with memory finds the state in `memory` (`carried_state` by the client, or kept in `sessions`);
+   while the policy has no replica, the request waits in the `waiting_room` before that;
 3. `admission` sees whether there is room, and the `request_queue` holds it;
 4. `dispatcher` forms batches and gives them to free replicas; `requests` and `batch` are what it deals in;
 5. `attachment` is one replica: what it can do, and the batches that it holds;
 6. `replica_service` carries batches to replicas and results back;
 7. `responses` writes the answer.
 
-All of it runs in one event loop: no module but the services and the stream awaits anything, and nothing needs a lock.
-Beside it, `deployments` tells Ray Serve which policies to run; `gateway` puts one process together, and `workers` runs
-several.
+All of it runs in one event loop: no module but the services, the stream and the waiting room awaits anything, and
+nothing needs a lock. Beside it, `deployments` tells Ray Serve which policies to run, each as one `application` with its
+`scaling`; `gateway` puts one process together, and `workers` runs several.
 """

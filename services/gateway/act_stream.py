@@ -7,13 +7,15 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 
 from services.gateway.intake import Intake
 from services.gateway.requests import Request
-from steersman.errors import InvalidArgumentError, SteersmanError, status_number
+from services.gateway.waiting_room import WaitingRoom
+from steersman.errors import InvalidArgumentError, SteersmanError, UnavailableError, status_number
 from steersman.v1 import policy_pb2
 
 _log = logging.getLogger(__name__)
@@ -29,12 +31,15 @@ class ActStream:
     Args:
         context: The call.
         intake: Takes the requests.
+        waiting_room: Where requests wait for the first replica of a policy.
     """
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake, waiting_room: WaitingRoom) -> None:
         self._context = context
         self._intake = intake
+        self._waiting_room = waiting_room
         self._in_flight: dict[int, Request] = {}
+        self._waiting: dict[int, asyncio.Task[None]] = {}
         self._outbox: deque[policy_pb2.ActStreamResponse] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -59,6 +64,8 @@ class ActStream:
             _log.debug("a stream broke: %s", error)
         finally:
             self._reader.cancel()
+            for task in self._waiting.values():
+                task.cancel()
             now = time.monotonic()
             for request in self._in_flight.values():
                 request.abandon(now)
@@ -75,7 +82,7 @@ class ActStream:
         try:
             while (message := await read()) is not grpc.aio.EOF:
                 self._take(message)
-                if len(self._in_flight) + len(self._outbox) >= MAX_UNANSWERED:
+                if self._unanswered + len(self._outbox) >= MAX_UNANSWERED:
                     self._room.clear()
                     await self._room.wait()
         finally:
@@ -96,14 +103,43 @@ class ActStream:
             else:
                 self._refuse(request_id, request.error)
 
+        def submit() -> None:
+            self._in_flight[request_id] = self._intake.submit(message.request, deadline, finished)
+
         try:
-            if request_id in self._in_flight:
+            if request_id in self._in_flight or request_id in self._waiting:
                 raise InvalidArgumentError(
                     f"expected an id that is not in flight on this stream, got {request_id} again"
                 )
-            self._in_flight[request_id] = self._intake.submit(message.request, deadline, finished)
+            submit()
+        except UnavailableError as error:
+            if self._waiting_room.expects(message.request.policy):
+                self._waiting[request_id] = asyncio.create_task(self._wait(message, deadline, error, submit))
+            else:
+                self._refuse(request_id, error)
         except SteersmanError as error:
             self._refuse(request_id, error)
+
+    async def _wait(
+        self,
+        message: policy_pb2.ActStreamRequest,
+        deadline: float,
+        error: UnavailableError,
+        submit: Callable[[], None],
+    ) -> None:
+        """Waits for the first replica of a policy; requests that do not need it go on meanwhile."""
+        request = message.request
+        try:
+            await self._waiting_room.until_served(error, request.policy, request.ByteSize(), deadline, submit)
+        except SteersmanError as refused:
+            self._refuse(message.id, refused)
+        finally:
+            del self._waiting[message.id]
+            self._news.set()
+
+    @property
+    def _unanswered(self) -> int:
+        return len(self._in_flight) + len(self._waiting)
 
     def _refuse(self, request_id: int, error: SteersmanError) -> None:
         message = policy_pb2.ActStreamResponse(id=request_id)
@@ -121,9 +157,9 @@ class ActStream:
         while True:
             while outbox:
                 await write(outbox.popleft())
-            if len(self._in_flight) < MAX_UNANSWERED:
+            if self._unanswered < MAX_UNANSWERED:
                 self._room.set()
-            if self._closing and not self._in_flight:
+            if self._closing and not self._unanswered:
                 return
             self._news.clear()
             await self._news.wait()

@@ -18,7 +18,7 @@ from steersman import tensors
 from steersman.errors import InternalError
 from steersman.v1 import common_pb2, replica_pb2
 
-_LONGEST_TIMEOUT = 2**32 - 1
+_MOST_MICROSECONDS = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +57,9 @@ class Batch:
         batch.id = self.id
         batch.version = self.version.number
         batch.queue_depth = queue_depth
+        head = self.segments[0].request
+        if head.interactive:
+            batch.queue_delay_microseconds = min(max(0, int((self.given - head.arrived) * 1e6)), _MOST_MICROSECONDS)
         for index, tensor_format in enumerate(self.version.inputs):
             tensor = batch.inputs[tensor_format.name]
             tensor.dtype = tensor_format.dtype
@@ -64,7 +67,7 @@ class Batch:
             tensor.data = b"".join([segment.data(index, tensor_format.row_bytes) for segment in self.segments])
         deadline = max([segment.request.deadline for segment in self.segments])
         if deadline != math.inf:
-            batch.timeout_microseconds = min(max(1, int((deadline - self.given) * 1e6)), _LONGEST_TIMEOUT)
+            batch.timeout_microseconds = min(max(1, int((deadline - self.given) * 1e6)), _MOST_MICROSECONDS)
         if self.options is not GREEDY:
             batch.options.CopyFrom(self.options.message())
             for segment in self.segments:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import re
 from collections.abc import Collection
 
 from services.gateway.catalogue import Catalogue, Routing
 from services.gateway.control import descriptions
-from services.gateway.control.desired import AuditRecord, Change, DesiredPolicy, DesiredState, Resources
+from services.gateway.control.desired import AuditRecord, Change, DesiredPolicy, DesiredState
 from services.gateway.control.reconciler import Reconciler
 from services.gateway.control.shared_state import SharedState
 from services.gateway.ray_serve import RayServe
 from services.gateway.registry import RegisteredVersion, Registry
 from services.gateway.routes import Route
+from services.gateway.scaling import Scale, read_scale
+from services.gateway.waiting_room import WaitingRoom
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2
@@ -26,6 +27,7 @@ _POLICY_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _CHAMPION = "champion"
 _MAX_AUDIT = 1000
+_FAILED = deployment_pb2.DEPLOYMENT_STATE_FAILED
 
 
 class Deployments:
@@ -37,14 +39,22 @@ class Deployments:
         ray_serve: Ray Serve.
         registry: The model registry.
         catalogue: Learns which policies are deployed and how they are routed; tells which replicas are attached.
+        waiting_room: Learns which policies may be waited for.
     """
 
     def __init__(
-        self, settings: Settings, gateways: list[str], ray_serve: RayServe, registry: Registry, catalogue: Catalogue
+        self,
+        settings: Settings,
+        gateways: list[str],
+        ray_serve: RayServe,
+        registry: Registry,
+        catalogue: Catalogue,
+        waiting_room: WaitingRoom,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._catalogue = catalogue
+        self._waiting_room = waiting_room
         self._enabled = bool(settings.ray_dashboard_url)
         self._shared = SharedState(settings.database, self._state_changed)
         self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, self._looked)
@@ -60,7 +70,10 @@ class Deployments:
         version = request.version
         if version < 0 or (request.bundle_uri and not version):
             raise InvalidArgumentError(f"expected a version of at least 1, got {version}")
-        resize = functools.partial(_resize, request, self._settings.replica_cpus)
+
+        def resize(kept: Scale | None) -> Scale:
+            return read_scale(request, kept, self._settings)
+
         resize(None)  # refuses what makes no sense before anybody is asked for a bundle
         if request.bundle_uri:
             uris = {version: request.bundle_uri}
@@ -206,9 +219,11 @@ class Deployments:
     def _looked(self) -> None:
         # Before that, what is attached may well be deployed.
         if self._shared.known:
-            policies = self._shared.state.policies.values()
-            deployed = {policy.name: self._describe(policy).message for policy in policies}
-            self._catalogue.set_deployed(deployed, forget=self._reconciler.has_looked)
+            found = [self._describe(policy) for policy in self._shared.state.policies.values()]
+            self._catalogue.set_deployed(
+                {deployment.policy: deployment.message for deployment in found}, forget=self._reconciler.has_looked
+            )
+            self._waiting_room.expect({deployment.policy for deployment in found if deployment.state != _FAILED})
 
     def _describe(self, policy: DesiredPolicy) -> deployment_pb2.Deployment:
         return descriptions.describe(
@@ -217,23 +232,12 @@ class Deployments:
             self._reconciler.applications.get(policy.name),
             is_told=self._reconciler.is_as_wanted(policy.name),
             problem=self._reconciler.problem,
+            requests_waiting=self._waiting_room.waiting(policy.name),
         )
 
     def _is_leaving(self, policy: str, config: dict[str, object] | None) -> bool:
         """Tells whether an application that is not wanted is one of ours, of which Ray Serve may have forgotten all."""
         return descriptions.is_policy(config) if config else self._catalogue.get(policy) is not None
-
-
-def _resize(request: deployment_pb2.DeployRequest, default_cpus: float, kept: Resources | None) -> Resources:
-    least = request.replicas or (kept.min_replicas if kept else 1)
-    most = request.max_replicas or (kept.max_replicas if kept and not request.replicas else least)
-    if request.scale_to_zero:
-        if most == least and not request.max_replicas:
-            raise InvalidArgumentError("expected a maximum of replicas to scale to zero from, got none")
-        least = 0
-    cpus = request.cpus if request.HasField("cpus") else (kept.cpus if kept else default_cpus)
-    gpus = request.gpus if request.HasField("gpus") else (kept.gpus if kept else 0.0)
-    return Resources(least, most, cpus, gpus)
 
 
 def _alias(alias: str) -> str:

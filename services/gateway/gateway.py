@@ -19,6 +19,7 @@ from services.gateway.registry import Registry
 from services.gateway.replica_service import ReplicaService
 from services.gateway.sessions import SessionStore
 from services.gateway.state_key import read_state_key
+from services.gateway.waiting_room import WaitingRoom
 from steersman.settings import Settings, port_of
 from steersman.v1 import deployment_pb2_grpc, policy_pb2_grpc
 
@@ -54,14 +55,17 @@ class Gateway:
         self._catalogue = Catalogue(limits, loop)
         sessions = SessionStore(settings.max_sessions, settings.session_idle_seconds)
         memory = Memory(StateSeal(read_state_key(settings.state_key_file)), sessions)
-        policies = PolicyService(self._catalogue, Intake(self._catalogue, memory, settings.reject_nonfinite))
         http_host, _, _ = settings.serve_http_address.rpartition(":")
         self._ray_serve = RayServe(
             settings.ray_dashboard_url, settings.ray_token_file, http_host, port_of(settings.serve_http_address)
         )
         self._registry = Registry(settings.mlflow_url)
+        self._waiting_room = waiting_room = WaitingRoom(limits, settings.scale_from_zero_seconds, self._ray_serve.knock)
+        policies = PolicyService(
+            self._catalogue, Intake(self._catalogue, memory, settings.reject_nonfinite), waiting_room
+        )
         self._deployments = Deployments(
-            settings, replica_addresses(settings), self._ray_serve, self._registry, self._catalogue
+            settings, replica_addresses(settings), self._ray_serve, self._registry, self._catalogue, waiting_room
         )
         add_policies = functools.partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, policies)
         add_deployments = functools.partial(
@@ -79,6 +83,7 @@ class Gateway:
         )
         replicas = ReplicaService(
             self._catalogue,
+            waiting_room,
             replica_addresses(settings)[worker],
             settings.max_message_bytes,
             settings.batch_timeout_seconds,
@@ -95,9 +100,11 @@ class Gateway:
             await self._registry.close()
 
     async def _expire(self) -> None:
-        """Tells requests that wait for a replica when their deadline has passed."""
+        """Tells requests that wait for a replica when their deadline has passed, and asks for one if there is none."""
         while True:
             await asyncio.sleep(_EXPIRE_SECONDS)
             for dispatcher in self._catalogue:
                 if dispatcher.waiting:
                     dispatcher.expire()
+                    if not dispatcher.versions:
+                        self._waiting_room.call(dispatcher.policy)

@@ -15,6 +15,8 @@ from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
 from services.gateway.intake import Intake
 from services.gateway.requests import Request
+from services.gateway.waiting_room import WaitingRoom
+from steersman.errors import UnavailableError
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -26,17 +28,20 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     Args:
         catalogue: The policies.
         intake: Takes the requests for actions.
+        waiting_room: Where requests wait for the first replica of a policy.
     """
 
-    def __init__(self, catalogue: Catalogue, intake: Intake) -> None:
+    def __init__(self, catalogue: Catalogue, intake: Intake, waiting_room: WaitingRoom) -> None:
         self._catalogue = catalogue
         self._intake = intake
+        self._waiting_room = waiting_room
         self._loop = asyncio.get_running_loop()
         self._streams: set[ActStream] = set()
 
     def close(self) -> None:
         """Turns new requests away and says goodbye on every stream; what is in flight goes on."""
         self._intake.closed = True
+        self._waiting_room.close()
         for stream in self._streams:
             stream.say_goodbye()
 
@@ -49,9 +54,17 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
             if not finished.done():
                 finished.set_result(None)
 
-        left = context.time_remaining()
-        deadline = math.inf if left is None else time.monotonic() + left
-        waiting = self._intake.submit(request, deadline, wake)
+        deadline = _deadline(context)
+        try:
+            waiting = self._intake.submit(request, deadline, wake)
+        except UnavailableError as error:
+            waiting = await self._waiting_room.until_served(
+                error,
+                request.policy,
+                request.ByteSize(),
+                deadline,
+                lambda: self._intake.submit(request, deadline, wake),
+            )
         try:
             await finished
         except asyncio.CancelledError:
@@ -67,7 +80,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     @answers_errors
     async def ActStream(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
         """Answers a stream of requests."""
-        stream = ActStream(context, self._intake)
+        stream = ActStream(context, self._intake, self._waiting_room)
         self._streams.add(stream)
         try:
             await stream.run()
@@ -77,7 +90,17 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     @answers_errors
     async def GetPolicy(self, request: policy_pb2.GetPolicyRequest, context: _Context) -> policy_pb2.GetPolicyResponse:
         """Describes one policy."""
-        dispatcher, version, pinned = self._catalogue.resolve(request.policy)
+        try:
+            resolved = self._catalogue.resolve(request.policy)
+        except UnavailableError as error:
+            resolved = await self._waiting_room.until_served(
+                error,
+                request.policy,
+                request.ByteSize(),
+                _deadline(context),
+                lambda: self._catalogue.resolve(request.policy),
+            )
+        dispatcher, version, pinned = resolved
         policy = _describe(dispatcher)
         if pinned:
             only = [entry for entry in policy.versions if entry.version == version.number]
@@ -97,6 +120,12 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         return policy_pb2.ListPoliciesResponse(
             policies=[_describe(dispatcher) for dispatcher in self._catalogue if dispatcher.attachments]
         )
+
+
+def _deadline(context: _Context) -> float:
+    """Gives the time of `time.monotonic` after which the caller does not want the answer any more."""
+    left = context.time_remaining()
+    return math.inf if left is None else time.monotonic() + left
 
 
 def _describe(dispatcher: Dispatcher) -> policy_pb2.Policy:

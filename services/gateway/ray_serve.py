@@ -9,6 +9,8 @@ import httpx
 
 from steersman.errors import FailedPreconditionError, UnavailableError
 
+_KNOCK_TIMEOUT_SECONDS = 5.0
+
 Application = dict[str, Any]
 """An application in Ray Serve's own JSON: `ApplicationDetails` when read, `ServeApplicationSchema` when written."""
 
@@ -52,6 +54,26 @@ class RayServe:
             "applications": applications,
         }
         await self._request("PUT", config)
+
+    async def knock(self, policy: str) -> None:
+        """Asks for a replica of a policy, as plain HTTP would: the one thing that makes Ray Serve scale up from zero.
+
+        Ray Serve holds such a request back until there is a replica, and its controller hears of it at once. It changes
+        no config, so it needs no coordination among gateways, and none with what is being deployed.
+
+        Args:
+            policy: A policy that is deployed.
+
+        Raises:
+            UnavailableError: If Ray Serve cannot be reached.
+        """
+        url = f"http://{self._http_options['host']}:{self._http_options['port']}/{policy}"
+        try:
+            await self._client.get(url, timeout=_KNOCK_TIMEOUT_SECONDS)
+        except httpx.ReadTimeout:
+            pass  # it waits for the replica, as it should
+        except httpx.HTTPError as error:
+            raise UnavailableError(f"cannot reach Ray Serve at {url}: {error or type(error).__name__}") from error
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -14,6 +14,7 @@ from services.gateway.attachment import Attachment
 from services.gateway.batch import Batch
 from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
+from services.gateway.waiting_room import WaitingRoom
 from steersman.errors import InvalidArgumentError, from_status
 from steersman.v1 import replica_pb2
 
@@ -25,6 +26,7 @@ class ReplicaService:
 
     Args:
         catalogue: The policies.
+        waiting_room: Where requests wait for the first replica of a policy.
         address: Where it listens; taken at once.
         max_message_bytes: The largest message that a replica may send.
         batch_timeout: Seconds after which a replica that has not answered a batch, or not announced itself, is taken
@@ -37,8 +39,16 @@ class ReplicaService:
         OSError: If the address is in use or not this machine's.
     """
 
-    def __init__(self, catalogue: Catalogue, address: str, max_message_bytes: int, batch_timeout: float) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        waiting_room: WaitingRoom,
+        address: str,
+        max_message_bytes: int,
+        batch_timeout: float,
+    ) -> None:
         self._catalogue = catalogue
+        self._waiting_room = waiting_room
         self._max_message_bytes = max_message_bytes
         self._batch_timeout = batch_timeout
         self._socket = sockets.bind(address)
@@ -65,7 +75,7 @@ class ReplicaService:
         sockets.release(self.address)
 
     def _connection(self) -> ReplicaConnection:
-        return ReplicaConnection(self._catalogue, self._max_message_bytes, self._connections)
+        return ReplicaConnection(self._catalogue, self._waiting_room, self._max_message_bytes, self._connections)
 
     async def _watch(self) -> None:
         """Hangs up on replicas that hang: they keep their connections open, so only the clock can tell."""
@@ -83,13 +93,21 @@ class ReplicaConnection(FrameProtocol):
 
     Args:
         catalogue: The policies.
+        waiting_room: Where requests wait for the first replica of a policy.
         max_message_bytes: The largest message that the replica may send.
         connections: All connections; it keeps itself there for as long as it is open.
     """
 
-    def __init__(self, catalogue: Catalogue, max_message_bytes: int, connections: set[ReplicaConnection]) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        waiting_room: WaitingRoom,
+        max_message_bytes: int,
+        connections: set[ReplicaConnection],
+    ) -> None:
         super().__init__(max_message_bytes)
         self._catalogue = catalogue
+        self._waiting_room = waiting_room
         self._connections = connections
         self._opened = time.monotonic()
         # Both are set by the replica's first announcement.
@@ -148,6 +166,7 @@ class ReplicaConnection(FrameProtocol):
         self.peer = f"replica {attachment.replica_id} of {attachment.policy}"
         self._dispatcher = self._catalogue.attach(attachment)
         self._attachment = attachment
+        self._waiting_room.wake(attachment.policy)
         _log.info("%s attached: %s", self.peer, list(attachment.versions))
 
     def _give(self, message: replica_pb2.AttachResponse) -> None:
@@ -169,6 +188,7 @@ class ReplicaConnection(FrameProtocol):
             attachment.announce(message.announce)
             _log.info("%s announced: %s", self.peer, list(attachment.versions))
             dispatcher.replica_changed()
+            self._waiting_room.wake(attachment.policy)
         elif kind == "leave":
             attachment.leaving = True
             dispatcher.replica_changed()

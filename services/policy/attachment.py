@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import random
 import time
@@ -15,6 +16,7 @@ from google.protobuf.message import DecodeError
 from services.common import sockets
 from services.common.frames import FrameProtocol
 from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS
+from services.policy.load import LoadMeter
 from services.policy.randomness import Draw
 from services.policy.runtime import GREEDY, LOG_PROBABILITY, VALUE, Choice, Tensors
 from steersman import tensors
@@ -51,6 +53,7 @@ class GatewayAttachment:
         max_message_bytes: The largest message that the gateway may send.
         announcement: Says what the replica can do now.
         compute: Computes a batch.
+        meter: Measures the load.
     """
 
     def __init__(
@@ -59,11 +62,13 @@ class GatewayAttachment:
         max_message_bytes: int,
         announcement: Callable[[], replica_pb2.Announce],
         compute: Compute,
+        meter: LoadMeter,
     ) -> None:
         self._address = address
         self._max_message_bytes = max_message_bytes
         self._announcement = announcement
         self._compute = compute
+        self._meter = meter
         self._connection: GatewayConnection | None = None
         self._leaving = False
         self._task: asyncio.Task[None] | None = None
@@ -111,7 +116,8 @@ class GatewayAttachment:
             OSError: If nobody answers at the address.
         """
         connection = await sockets.connect(
-            self._address, lambda: GatewayConnection(self._address, self._max_message_bytes, self._compute)
+            self._address,
+            lambda: GatewayConnection(self._address, self._max_message_bytes, self._compute, self._meter),
         )
         connection.tell(announce=self._announcement())
         self._connection = connection
@@ -130,15 +136,18 @@ class GatewayConnection(FrameProtocol):
         address: The gateway's address, for logs.
         max_message_bytes: The largest message that the gateway may send.
         compute: Computes a batch.
+        meter: Measures the load.
 
     Attributes:
         ended: Set when the connection is gone.
         worked: Whether any batch came over it.
     """
 
-    def __init__(self, address: str, max_message_bytes: int, compute: Compute) -> None:
+    def __init__(self, address: str, max_message_bytes: int, compute: Compute, meter: LoadMeter) -> None:
         super().__init__(max_message_bytes)
         self.peer = f"gateway {address}"
+        self._address = address
+        self._meter = meter
         self.ended = asyncio.Event()
         self.worked = False
         self._compute = compute
@@ -184,25 +193,31 @@ class GatewayConnection(FrameProtocol):
         """
         while self._batches and self._computing is None:
             received = self._batches.popleft()
+            batch = received.batch
+            began = self._meter.begin(self._address, batch.queue_depth, batch.queue_delay_microseconds / 1e6)
             if self._last_microseconds < _SLOW_MICROSECONDS:
-                self._tell_result(self._answer(received))
+                self._tell_result(batch, began, self._answer(received))
             else:
                 loop = asyncio.get_running_loop()
                 self._computing = loop.run_in_executor(None, self._answer, received)
-                self._computing.add_done_callback(self._computed)
+                self._computing.add_done_callback(functools.partial(self._computed, batch, began))
 
-    def _computed(self, computing: asyncio.Future[replica_pb2.BatchResult]) -> None:
+    def _computed(
+        self, batch: replica_pb2.Batch, began: float, computing: asyncio.Future[replica_pb2.BatchResult]
+    ) -> None:
         self._computing = None
         if error := computing.exception():
             # Hanging up sends the batch elsewhere; without an answer the gateway would wait for its batch timeout.
             _log.error("hanging up on %s, a batch failed unexpectedly", self.peer, exc_info=error)
+            self._meter.end(self._address, began, 0)
             self.abort()
             return
-        self._tell_result(computing.result())
+        self._tell_result(batch, began, computing.result())
         self._work()
 
-    def _tell_result(self, result: replica_pb2.BatchResult) -> None:
+    def _tell_result(self, batch: replica_pb2.Batch, began: float, result: replica_pb2.BatchResult) -> None:
         self._last_microseconds = result.answer.compute_microseconds
+        self._meter.end(self._address, began, _size(batch) if result.HasField("answer") else 0)
         if not self.ended.is_set():
             self.tell(result=result)
 
@@ -227,6 +242,11 @@ class GatewayConnection(FrameProtocol):
             for name, array in outputs.items():
                 tensors.encode_into(array, answer.outputs[name])
         return result
+
+
+def _size(batch: replica_pb2.Batch) -> int:
+    """Counts the observations of a batch."""
+    return next((tensor.shape[0] for tensor in batch.inputs.values()), 0)
 
 
 def _choice(batch: replica_pb2.Batch) -> Choice:

@@ -1,11 +1,12 @@
 """The Ray Serve deployment: a thin wrapper around the replica core.
 
 Ray Serve places, heals and updates replicas. No request of the data plane passes through it; only plain HTTP does:
-`POST /<policy>` with `{"array": [...]}` gives the action.
+`POST /<policy>` with `{"array": [...]}` gives the action, `GET /<policy>` the versions.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import logging
@@ -26,6 +27,9 @@ from steersman import spaces
 from steersman.errors import InvalidArgumentError, SteersmanError
 
 _log = logging.getLogger(__name__)
+
+_HTTP = "plain HTTP"
+"""What the load calls where these requests come from, instead of a gateway."""
 
 
 class PolicyReplica:
@@ -59,16 +63,18 @@ class PolicyReplica:
             policy, replica_id, gateways, max_batch_size, max_message_bytes, max_queue_delay_microseconds
         )
         self._started = False
+        self._default = 0
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Holds the versions that are wanted now; Ray Serve calls this at the start and on each change.
 
         Args:
-            user_config: `{"versions": {"<version>": "<bundle URI>"}}`.
+            user_config: `{"versions": {"<version>": "<bundle URI>"}, "default": <version>}`.
 
         Raises:
             SteersmanError: If a version cannot be loaded and there is none that goes on.
         """
+        self._default = user_config["default"]
         loaders = {int(version): functools.partial(self._load, uri) for version, uri in user_config["versions"].items()}
         try:
             await self._replica.load(loaders)
@@ -84,8 +90,14 @@ class PolicyReplica:
     def _load(self, uri: str) -> PolicyRuntime:
         return PolicyRuntime(fetch_bundle(uri, self._cache, self._mlflow_url))
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Gives Ray Serve what `services.policy.autoscaling` decides by; Ray Serve asks this every now and then."""
+        return dataclasses.asdict(self._replica.meter.report())
+
     async def __call__(self, request: Request) -> JSONResponse:
         """Answers plain HTTP: `{"array": [...]}`, one observation or a batch, with action and version."""
+        if request.method == "GET":
+            return JSONResponse({"versions": sorted(self._replica.versions)})
         try:
             return JSONResponse(self._act(await request.body()))
         except InvalidArgumentError as error:
@@ -94,7 +106,10 @@ class PolicyReplica:
             return JSONResponse({"error": str(error)}, status_code=503)
 
     def _act(self, body: bytes) -> dict[str, Any]:
-        version, runtime = max(self._replica.versions.items())
+        versions = self._replica.versions
+        # What should answer may have failed to load; then the one before goes on.
+        version = self._default if self._default in versions else max(versions)
+        runtime = versions[version]
         try:
             sample = json.loads(body)["array"]
         except (ValueError, TypeError, KeyError) as error:
@@ -106,7 +121,12 @@ class PolicyReplica:
         observation = spaces.flatten(sample, layout)
         batched = bool(spaces.batch_axes(observation, layout))
         batch = observation if batched else {name: tensor[np.newaxis] for name, tensor in observation.items()}
-        actions, _ = self._replica.compute(version, batch)
+        size = next(len(tensor) for tensor in batch.values())
+        began = self._replica.meter.begin(_HTTP, queue_depth=0, queue_delay=0.0)
+        try:
+            actions, _ = self._replica.compute(version, batch)
+        finally:
+            self._replica.meter.end(_HTTP, began, size)
         if not batched:
             actions = {name: tensor[0] for name, tensor in actions.items()}
         action = spaces.unflatten(actions, spaces.layout(runtime.spec.action_space, spaces.ACTION))

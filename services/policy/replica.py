@@ -11,6 +11,7 @@ from types import MappingProxyType
 from google.protobuf import json_format, struct_pb2
 
 from services.policy.attachment import GatewayAttachment
+from services.policy.load import LoadMeter
 from services.policy.runtime import GREEDY, Choice, PolicyRuntime, Tensors
 from steersman.errors import SteersmanError, UnavailableError
 from steersman.v1 import replica_pb2
@@ -31,6 +32,9 @@ class Replica:
         max_batch_size: The most observations that it takes in one batch.
         max_message_bytes: The largest message on the way to and from a gateway.
         max_queue_delay_microseconds: How long an observation may wait for company while its batch is not full.
+
+    Attributes:
+        meter: Measures what it has to do.
 
     Example:
         >>> replica = Replica("cartpole", "replica-1", ["127.0.0.1:50061"], 256, 64 * 1024 * 1024)
@@ -54,8 +58,10 @@ class Replica:
         self._max_batch_size = max_batch_size
         self._runtimes: Mapping[int, PolicyRuntime] = {}
         self._failed: Mapping[int, str] = {}
+        self.meter = LoadMeter(max_batch_size)
         self._attachments = [
-            GatewayAttachment(address, max_message_bytes, self._announce, self.compute) for address in gateways
+            GatewayAttachment(address, max_message_bytes, self._announce, self.compute, self.meter)
+            for address in gateways
         ]
 
     @property

@@ -31,17 +31,18 @@ _NO_RAY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION}
 
 def deploy(
     policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="The newest version if none is named.")],
-    replicas: Annotated[int, typer.Option(min=0, help="How many replicas; 0 keeps what there is, or 1.")] = 0,
+    replicas: Annotated[int, typer.Option(min=0, help="Exactly so many replicas; 0 keeps what there is, or 1.")] = 0,
+    min_replicas: Annotated[
+        int | None, typer.Option(min=0, help="The fewest replicas; with 0 there are none while nobody asks.")
+    ] = None,
+    max_replicas: Annotated[int | None, typer.Option(min=1, help="The most replicas; load decides.")] = None,
+    replica_cpus: Annotated[float | None, typer.Option(min=0, help="Logical CPUs for each, as 0.5.")] = None,
+    replica_gpus: Annotated[float | None, typer.Option(min=0, help="Logical GPUs for each, as 0.25.")] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of a bundle that is not registered; needs a version.")
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until every replica has the version.")] = True,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 120.0,
-    max_replicas: Annotated[
-        int, typer.Option(min=0, help="Scale between --replicas and so many; 0 for a fixed number.")
-    ] = 0,
-    cpus: Annotated[float | None, typer.Option(min=0, help="Logical CPUs that each replica reserves.")] = None,
-    gpus: Annotated[float | None, typer.Option(min=0, help="GPUs, or a part of one, that each reserves.")] = None,
     revision: RevisionOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,7 +53,7 @@ def deploy(
 
         steersman deploy cartpole:3 --replicas 2
 
-        steersman deploy cartpole --replicas 1 --max-replicas 4 --cpus 0.25
+        steersman deploy cartpole --min-replicas 0 --max-replicas 8 --replica-cpus 0.25
     """
     name, version = parse_version(policy)
     with numbers_that_fit():
@@ -60,9 +61,10 @@ def deploy(
             policy=name,
             version=version,
             replicas=replicas,
+            min_replicas=min_replicas,
             max_replicas=max_replicas,
-            cpus=cpus,
-            gpus=gpus,
+            replica_cpus=replica_cpus,
+            replica_gpus=replica_gpus,
             expected_revision=revision,
         )
     if bundle is not None:
@@ -139,7 +141,7 @@ def policies(as_json: JsonOption = False) -> None:
                 name,
                 route_in_words(deployment) if deployment else "",
                 policy.default_version if policy else "",
-                f"{policy.replicas if policy else 0} of {deployment.replicas_wanted if deployment else '?'}",
+                f"{policy.replicas if policy else 0} of {_wanted(deployment) if deployment else '?'}",
                 _state(deployment) if deployment else "attached",
                 deployment.revision if deployment else "",
                 deployment.message if deployment else "",
@@ -205,6 +207,12 @@ def route_in_words(deployment: deployment_pb2.Deployment) -> str:
         shadow = deployment.route.shadow
         parts.append(f"shadow {shadow.version} ({100 * shadow.share:.3g}%)")
     return ", ".join(parts)
+
+
+def _wanted(deployment: deployment_pb2.Deployment) -> str:
+    """Says how many replicas are wanted, and within which limits where that varies."""
+    fewest, most = deployment.min_replicas, deployment.max_replicas
+    return f"{deployment.replicas_wanted} ({fewest} to {most})" if fewest < most else f"{deployment.replicas_wanted}"
 
 
 def _state(deployment: deployment_pb2.Deployment) -> str:

@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 from services.gateway.control.desired import AuditRecord, DesiredPolicy
-from services.gateway.control.serve_config import is_policy
+from services.gateway.control.serve_config import DEPLOYMENT, is_policy
 from services.gateway.dispatcher import Dispatcher
 from services.gateway.ray_serve import Application
 from services.gateway.routes import DEFAULT_TOLERANCE, Route, Shadow
+from services.gateway.scaling import Scale
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import deployment_pb2
 
@@ -27,6 +28,7 @@ def describe(
     *,
     is_told: bool,
     problem: str,
+    requests_waiting: int,
 ) -> deployment_pb2.Deployment:
     """Tells how far a deployment is.
 
@@ -36,17 +38,23 @@ def describe(
         application: Its application on Ray Serve, if there is one.
         is_told: Whether Ray Serve has been told all that is wanted.
         problem: What keeps the reconciler from its work, if anything does.
+        requests_waiting: How many wait at this gateway for the first replica.
     """
     main = policy.route.main_version
-    wanted = policy.resources.min_replicas
+    scale = policy.scale
+    wanted = _wanted(application, scale)
     ready = _ready(dispatcher, policy.route)
     deployment = deployment_pb2.Deployment(
         policy=policy.name,
         version=main,
         bundle_uri=policy.uris[main],
         replicas_wanted=wanted,
-        max_replicas=policy.resources.max_replicas,
         replicas_ready=ready,
+        min_replicas=scale.min_replicas,
+        max_replicas=scale.max_replicas,
+        replica_cpus=scale.replica_cpus,
+        replica_gpus=scale.replica_gpus,
+        requests_waiting=requests_waiting,
         revision=policy.revision,
         route=_write_route(policy.route),
         aliases=dict(policy.aliases),
@@ -66,6 +74,8 @@ def describe(
         deployment.state = deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
         if problem:
             deployment.message = f"waits for Ray Serve: {problem}"
+        elif wanted <= ready:
+            deployment.message = "waits for Ray Serve to be told"
         else:
             versions = " and ".join(map(str, policy.route.weights))
             deployment.message = (
@@ -123,6 +133,14 @@ def _write_route(route: Route) -> deployment_pb2.Route:
             deployment_pb2.Shadow(version=shadow.version, share=shadow.share, tolerance=shadow.tolerance)
         )
     return message
+
+
+def _wanted(application: Application | None, scale: Scale) -> int:
+    """Tells how many replicas Ray Serve wants now, which it does not know before it has read the config."""
+    deployment = application.get("deployments", {}).get(DEPLOYMENT, {}) if application else {}
+    wanted: int = deployment.get("target_num_replicas", scale.min_replicas)
+    # The limits hold at once, the number of replicas follows.
+    return min(max(wanted, scale.min_replicas), scale.max_replicas)
 
 
 def _ready(dispatcher: Dispatcher | None, route: Route) -> int:

@@ -10,40 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from services.gateway.routes import Route, Shadow
-from steersman.errors import InvalidArgumentError
-
-MAX_REPLICAS = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """How many replicas a policy has, and what each reserves.
-
-    Attributes:
-        min_replicas: The fewest.
-        max_replicas: The most; the same for a fixed number.
-        cpus: Logical CPUs of each.
-        gpus: GPUs, or a part of one, of each.
-
-    Raises:
-        InvalidArgumentError: If one of them makes no sense.
-    """
-
-    min_replicas: int
-    max_replicas: int
-    cpus: float
-    gpus: float
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_replicas <= MAX_REPLICAS:
-            raise InvalidArgumentError(f"expected 1 to at most {MAX_REPLICAS} replicas, got {self.max_replicas}")
-        if not 0 <= self.min_replicas <= self.max_replicas:
-            raise InvalidArgumentError(
-                f"expected at most as many replicas as the maximum, {self.max_replicas}, got {self.min_replicas}"
-            )
-        for name, value in (("CPUs", self.cpus), ("GPUs", self.gpus)):
-            if not 0 <= value <= 1024:
-                raise InvalidArgumentError(f"expected 0 to 1024 {name} for each replica, got {value:g}")
+from services.gateway.scaling import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +20,7 @@ class DesiredPolicy:
     Attributes:
         name: The policy.
         revision: Counts changes; no two states of a policy have the same, also not across an undeploy.
-        resources: Replicas and what they reserve.
+        scale: How far it may be scaled, and what its replicas reserve.
         route: How its traffic is split.
         before: The route before, which versions that are not loaded yet fall back to, and Rollback goes to.
         aliases: Versions by alias.
@@ -62,7 +29,7 @@ class DesiredPolicy:
 
     name: str
     revision: int
-    resources: Resources
+    scale: Scale
     route: Route
     before: Route | None
     aliases: Mapping[str, int]
@@ -139,13 +106,13 @@ def route_from_json(value: Mapping[str, Any]) -> Route:
 
 def describe(policy: DesiredPolicy) -> str:
     """Writes what is wanted of a policy as JSON, for the audit trail."""
-    resources = policy.resources
+    scale = policy.scale
     return json.dumps(
         {
             "route": route_to_json(policy.route),
             "aliases": dict(policy.aliases),
-            "replicas": [resources.min_replicas, resources.max_replicas],
-            "cpus": resources.cpus,
-            "gpus": resources.gpus,
+            "replicas": [scale.min_replicas, scale.max_replicas],
+            "replica_cpus": scale.replica_cpus,
+            "replica_gpus": scale.replica_gpus,
         }
     )

@@ -44,8 +44,8 @@ class PolicyRow(Base):
     revision: Mapped[int]
     min_replicas: Mapped[int]
     max_replicas: Mapped[int]
-    cpus: Mapped[float]
-    gpus: Mapped[float]
+    replica_cpus: Mapped[float]
+    replica_gpus: Mapped[float]
     leaving: Mapped[list[int]] = mapped_column(JSON)
     """Versions of the route that was left last: they stay loaded for the episodes that began with them."""
     routes: Mapped[list[RouteRow]] = relationship(

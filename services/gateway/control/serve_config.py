@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.gateway.control.desired import DesiredPolicy, Resources
+from services.gateway.control.desired import DesiredPolicy
 from services.gateway.ray_serve import Application
+from services.gateway.scaling import Scale, actor_options, autoscaling_config, written_scale
 from steersman.settings import Settings
+
+DEPLOYMENT = "policy"
+"""Name of the one deployment of each application."""
 
 _IMPORT_PATH = "services.policy.deployment:build"
 
@@ -21,7 +25,6 @@ def application(settings: Settings, gateways: Sequence[str], policy: DesiredPoli
         gateways: Internal addresses of all gateways, which replicas attach to.
         policy: What is wanted of it.
     """
-    resources = policy.resources
     return {
         "name": policy.name,
         "route_prefix": f"/{policy.name}",
@@ -38,13 +41,14 @@ def application(settings: Settings, gateways: Sequence[str], policy: DesiredPoli
         },
         "deployments": [
             {
-                "name": "policy",
-                **_scale(resources),
+                "name": DEPLOYMENT,
+                "autoscaling_config": autoscaling_config(policy.scale, settings),
+                # Versions are what running replicas take in without a restart.
                 "user_config": {
                     "versions": {str(version): uri for version, uri in policy.uris.items()},
                     "default": policy.route.main_version,
                 },
-                "ray_actor_options": {"num_cpus": resources.cpus, "num_gpus": resources.gpus},
+                "ray_actor_options": actor_options(policy.scale),
                 "graceful_shutdown_timeout_s": settings.shutdown_grace_seconds,
             }
         ],
@@ -69,8 +73,8 @@ def covers(found: object, wanted: object) -> bool:
     return found == wanted
 
 
-def adoptable(config: dict[str, Any]) -> tuple[int, str, Resources]:
-    """Reads a policy's version, that one's bundle and its replicas from an application that is there already.
+def adoptable(config: dict[str, Any]) -> tuple[int, str, Scale]:
+    """Reads a policy's version, that one's bundle and its scale from an application that is there already.
 
     Raises:
         KeyError: If it is no config that Steersman has ever written; or TypeError, ValueError.
@@ -78,13 +82,4 @@ def adoptable(config: dict[str, Any]) -> tuple[int, str, Resources]:
     deployment = config["deployments"][0]
     versions = {int(version): uri for version, uri in deployment["user_config"]["versions"].items()}
     version = deployment["user_config"].get("default", max(versions))
-    options = deployment["ray_actor_options"]
-    scaling = deployment.get("autoscaling_config")
-    least, most = (scaling["min_replicas"], scaling["max_replicas"]) if scaling else (deployment["num_replicas"],) * 2
-    return version, versions[version], Resources(least, most, options["num_cpus"], options.get("num_gpus", 0.0))
-
-
-def _scale(resources: Resources) -> dict[str, Any]:
-    if resources.min_replicas == resources.max_replicas:
-        return {"num_replicas": resources.max_replicas}
-    return {"autoscaling_config": {"min_replicas": resources.min_replicas, "max_replicas": resources.max_replicas}}
+    return version, versions[version], written_scale(deployment)

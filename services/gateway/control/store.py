@@ -18,19 +18,19 @@ from services.gateway.control.desired import (
     Change,
     DesiredPolicy,
     DesiredState,
-    Resources,
     describe,
     route_from_json,
     route_to_json,
 )
 from services.gateway.control.models import AliasRow, AuditRow, LeaseRow, PolicyRow, RouteRow, StateRow, VersionRow
 from services.gateway.routes import Route
+from services.gateway.scaling import Scale
 from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError
 
 MAX_ROUTES: Final = 50
 """Routes that are kept of a policy, to roll back to."""
 
-Resize = Callable[[Resources | None], Resources]
+Resize = Callable[[Scale | None], Scale]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Store:
         Args:
             change: Who changes which policy.
             route: Its route from now on.
-            resize: Gives its replicas from now on for those that it has, or for None.
+            resize: Gives its scale from now on for the one that it has, or for None.
             uris: Where bundles lie; each version of the route that the policy has not had yet must be among them.
 
         Raises:
@@ -127,9 +127,9 @@ class Store:
             if row is None:
                 row = PolicyRow(name=change.policy, leaving=[])
                 changing.session.add(row)
-            resources = resize(before.resources if before else None)
-            row.min_replicas, row.max_replicas = resources.min_replicas, resources.max_replicas
-            row.cpus, row.gpus = resources.cpus, resources.gpus
+            scale = resize(before.scale if before else None)
+            row.min_replicas, row.max_replicas = scale.min_replicas, scale.max_replicas
+            row.replica_cpus, row.replica_gpus = scale.replica_cpus, scale.replica_gpus
             _add_versions(row, uris)
             _follow(row, route, change.serving)
             return changing.finish("deploy", row)
@@ -217,17 +217,17 @@ class Store:
         with self._database.reading() as session:
             return session.execute(select(StateRow.adopted)).scalar_one()
 
-    def adopt(self, deployments: Mapping[str, tuple[int, str, Resources]]) -> None:
+    def adopt(self, deployments: Mapping[str, tuple[int, str, Scale]]) -> None:
         """Takes over what ran before there was this database. For one process at a time.
 
         Args:
-            deployments: For each policy its version, that one's bundle, and its replicas.
+            deployments: For each policy its version, that one's bundle, and its scale.
         """
         deployed = self.state().policies
-        for policy, (version, uri, resources) in deployments.items():
+        for policy, (version, uri, scale) in deployments.items():
             if policy not in deployed:
                 change = Change("adopted from Ray Serve", policy)
-                self.deploy(change, Route({version: 1.0}), lambda _, found=resources: found, {version: uri})  # type: ignore[misc]
+                self.deploy(change, Route({version: 1.0}), lambda _, found=scale: found, {version: uri})  # type: ignore[misc]
         # Last, so that whoever is killed before leaves it to the next one.
         with self._database.writing() as session:
             session.execute(update(StateRow).values(adopted=True))
@@ -297,7 +297,7 @@ def _desired(row: PolicyRow) -> DesiredPolicy:
     return DesiredPolicy(
         row.name,
         row.revision,
-        Resources(row.min_replicas, row.max_replicas, row.cpus, row.gpus),
+        Scale(row.min_replicas, row.max_replicas, row.replica_cpus, row.replica_gpus),
         route,
         before,
         aliases,

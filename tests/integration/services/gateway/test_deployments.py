@@ -77,6 +77,7 @@ def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
         assert answer.version == 1
 
         url = f"http://{stack.settings.serve_http_address}/linear"
+        assert httpx.get(url).json() == {"versions": [1]}
         over_http = httpx.post(url, json={"array": OBSERVATION.tolist()})
         assert over_http.json() == {"action": answer.action, "version": 1}
         batch = httpx.post(url, json={"array": [OBSERVATION.tolist()] * 3})

@@ -290,6 +290,22 @@ def test_requests_with_other_options_do_not_share_a_batch_and_none_starves() -> 
     assert not replica.inbox[0].HasField("options")
 
 
+def test_a_batch_tells_what_still_waits_and_how_long_its_first_observation_has() -> None:
+    replica = NumberReplica(credit=1, max_batch_size=4)
+    stage = Stage(replica)
+    stage.submit(1)
+    stage.submit(3)
+    stage.submit(2)
+    stage.dispatcher.submit(request(4, interactive=False))
+    told = []
+    for _ in range(4):
+        (batch,) = replica.inbox
+        told.append((batch.queue_depth, batch.queue_delay_microseconds))
+        stage.loop.advance(0.25)
+        stage.answer(replica)
+    assert told == [(0, 0), (6, 250_000), (4, 500_000), (0, 0)], "nobody waits for the last one"
+
+
 def test_a_full_queue_refuses_with_a_time_to_come_back() -> None:
     stage = Stage(NumberReplica(credit=1), limits=Limits(observations=3, size_bytes=10**6, pushback_milliseconds=70))
     stage.submit(1)

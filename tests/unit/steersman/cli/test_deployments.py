@@ -99,6 +99,17 @@ def gateway(steersman: CommandLine) -> Iterator[Gateway]:
         yield servicer
 
 
+def test_deploy_states_limits_and_resources(steersman: CommandLine, gateway: Gateway) -> None:
+    gateway.story = [deployment(READY)]
+    options = ["--min-replicas", "0", "--max-replicas", "4", "--replica-cpus", "0.25", "--replica-gpus", "0"]
+    assert steersman("deploy", "cartpole:3", *options, "--no-wait").exit_code == 0
+    assert gateway.asked == [
+        deployment_pb2.DeployRequest(
+            policy="cartpole", version=3, min_replicas=0, max_replicas=4, replica_cpus=0.25, replica_gpus=0.0
+        )
+    ]
+
+
 @pytest.mark.usefixtures("terminal")
 def test_deploy_waits_until_it_is_ready(steersman: CommandLine, gateway: Gateway) -> None:
     gateway.story = [deployment(DEPLOYING, "waits for 1 of 1 replicas"), deployment(DEPLOYING), deployment(READY)]

@@ -25,8 +25,8 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer(), nullable=False),
         sa.Column("min_replicas", sa.Integer(), nullable=False),
         sa.Column("max_replicas", sa.Integer(), nullable=False),
-        sa.Column("cpus", sa.Double(), nullable=False),
-        sa.Column("gpus", sa.Double(), nullable=False),
+        sa.Column("replica_cpus", sa.Double(), nullable=False),
+        sa.Column("replica_gpus", sa.Double(), nullable=False),
         sa.Column("leaving", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("name", name="pk_policies"),
     )

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from services.gateway.control.database import Database
-from services.gateway.control.desired import Change, DesiredPolicy, Resources
+from services.gateway.control.desired import Change, DesiredPolicy
 from services.gateway.control.store import MAX_ROUTES, Store
 from services.gateway.routes import Route, Shadow
+from services.gateway.scaling import Scale
 from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError, UnavailableError
 
-ONE = Resources(1, 1, 0.5, 0.0)
+ONE = Scale(1, 1, 0.5, 0.0)
 CHANGE = Change("a test", "cartpole")
 
 
@@ -54,16 +55,16 @@ def test_what_is_wanted_is_found_again_by_others(store: Store, tmp_path: Path) -
 
 
 def test_replicas_are_kept_or_changed_by_what_there_is(store: Store) -> None:
-    seen: list[Resources | None] = []
+    seen: list[Scale | None] = []
 
-    def resize(kept: Resources | None) -> Resources:
+    def resize(kept: Scale | None) -> Scale:
         seen.append(kept)
-        return Resources(0, 4, 0.25, 0.5) if kept else ONE
+        return Scale(0, 4, 0.25, 0.5) if kept else ONE
 
     for _ in range(2):
         policy = store.deploy(CHANGE, Route({1: 1.0}), resize, {1: "/bundles/1"})
     assert seen == [None, ONE]
-    assert policy.resources == Resources(0, 4, 0.25, 0.5)
+    assert policy.scale == Scale(0, 4, 0.25, 0.5)
     assert policy.before is None, "the route is the same as before"
 
 
