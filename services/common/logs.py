@@ -20,5 +20,6 @@ def configure_logging(service: str, level: str) -> None:
         force=True,
     )
     logging.Formatter.converter = time.gmtime
-    # One line for every HTTP request is noise at INFO.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # A line for every HTTP request, or for every plugin of the migrations, is noise at INFO.
+    for library in ("httpx", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)
