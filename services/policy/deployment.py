@@ -110,6 +110,11 @@ class PolicyReplica:
         # What should answer may have failed to load; then the one before goes on.
         version = self._default if self._default in versions else max(versions)
         runtime = versions[version]
+        if runtime.spec.state_tensors:
+            raise InvalidArgumentError(
+                f"expected a policy without memory, but version {version} has some, which plain HTTP cannot carry; "
+                "ask a gateway"
+            )
         try:
             sample = json.loads(body)["array"]
         except (ValueError, TypeError, KeyError) as error:

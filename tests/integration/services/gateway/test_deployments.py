@@ -15,6 +15,7 @@ from services.common.bundle import Bundle
 from steersman import PolicyClient
 from steersman.errors import NotFoundError, UnavailableError
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
+from tests.bundles import write_recurrent_bundle
 from tests.conftest import Stack
 from tests.gateways import gateway_process
 
@@ -102,6 +103,14 @@ def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
         assert ready is not None
         assert (ready.version, ready.replicas_wanted, ready.replicas_ready) == (2, 2, 2)
         assert client.ask(OBSERVATION).version == 2
+
+        recurrent = write_recurrent_bundle(tmp_path / "recurrent")
+        request.version, request.bundle_uri, request.replicas = 3, str(recurrent.folder), 1
+        deployments.Deploy(request)
+        wait_for(deployments, "linear", is_ready)
+        refused = httpx.post(url, json={"array": [1.0]})
+        assert refused.status_code == 400
+        assert "expected a policy without memory" in refused.json()["error"]
 
         deployments.Undeploy(deployment_pb2.UndeployRequest(policy="linear"))
         wait_for(deployments, "linear", is_gone)
