@@ -130,6 +130,15 @@ class Settings(BaseSettings):
         "Default: `gateway/state_key` in `var_dir`, made if it does not exist.",
     )
 
+    environment_check_seconds: float = Field(
+        30.0, gt=0, description="How long an environment may take to be made, reset and stepped before a run of it."
+    )
+    environment_step_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="How long a reset or a step of an environment may take; a run whose does not return fails.",
+    )
+
     log_level: str = Field("INFO", description="Least severe log level that is written.")
 
     @classmethod

@@ -42,11 +42,16 @@ def needs_action_start(space: gymnasium.Space[Any]) -> bool:
     )
 
 
-def _shifted(space: gymnasium.Space[Any], action: Any) -> Any:  # noqa: ANN401 - a sample of the space
+def without_start(space: gymnasium.Space[Any], action: Any) -> Any:  # noqa: ANN401 - a sample of the space
+    """Numbers the integers of an environment's action from 0, as RLlib does."""
+    return _shifted(space, action, -1)
+
+
+def _shifted(space: gymnasium.Space[Any], action: Any, sign: int = 1) -> Any:  # noqa: ANN401 - a sample of the space
     if isinstance(space, gymnasium.spaces.Dict):
-        return {key: _shifted(part, action[key]) for key, part in space.spaces.items()}
+        return {key: _shifted(part, action[key], sign) for key, part in space.spaces.items()}
     if isinstance(space, gymnasium.spaces.Tuple):
-        return tuple(map(_shifted, space.spaces, action))
+        return tuple(_shifted(part, action[i], sign) for i, part in enumerate(space.spaces))
     if isinstance(space, gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete):
-        return action + space.start
+        return action + space.start if sign > 0 else action - space.start
     return action

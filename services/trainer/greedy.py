@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from services.common.bundle import NEXT_STATE_PREFIX, Bundle
+from services.common.environments import make_environment
 from steersman import spaces, tensors
+from steersman.v1 import trainer_pb2
 
 
-def play(bundle: Bundle, environment_kwargs: dict[str, Any], episodes: int, seed: int) -> npt.NDArray[np.float64]:
+def play(bundle: Bundle, environment: trainer_pb2.Environment, episodes: int, seed: int) -> npt.NDArray[np.float64]:
     """Plays episodes with the bundle's greedy action.
 
     Every episode has an environment of its own, so short ones are not favoured; returns are sums of raw rewards.
 
     Args:
-        bundle: The policy; its environment is made from its spec.
-        environment_kwargs: Keyword arguments for `gymnasium.make`.
+        bundle: The policy.
+        environment: What it plays in.
         episodes: How many.
         seed: Episode i is reset with seed + i.
 
@@ -35,9 +36,9 @@ def play(bundle: Bundle, environment_kwargs: dict[str, Any], episodes: int, seed
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=["CPUExecutionProvider"])
     policy = _Policy(bundle, session, episodes)
-    environments = [gymnasium.make(bundle.spec.environment_id, **environment_kwargs) for _ in range(episodes)]
+    environments = [make_environment(environment) for _ in range(episodes)]
     try:
-        observations = [environment.reset(seed=seed + i)[0] for i, environment in enumerate(environments)]
+        observations = [made.reset(seed=seed + i)[0] for i, made in enumerate(environments)]
         returns = np.zeros(episodes, np.float64)
         rewards = np.zeros(episodes, np.float32)
         playing = list(range(episodes))
@@ -51,8 +52,8 @@ def play(bundle: Bundle, environment_kwargs: dict[str, Any], episodes: int, seed
                     playing.remove(i)
         return returns
     finally:
-        for environment in environments:
-            environment.close()  # type: ignore[no-untyped-call] # Gymnasium's signature
+        for made in environments:
+            made.close()  # type: ignore[no-untyped-call] # Gymnasium's signature
 
 
 class _Policy:

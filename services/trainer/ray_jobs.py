@@ -77,13 +77,20 @@ class RayJobs:
         """Closes the connections."""
         await self._http.aclose()
 
-    async def submit(self, submission_id: str, entrypoint: str, environment: Mapping[str, str]) -> None:
+    async def submit(
+        self,
+        submission_id: str,
+        entrypoint: str,
+        environment: Mapping[str, str],
+        code: Mapping[str, Any] | None = None,
+    ) -> None:
         """Submits a job.
 
         Args:
             submission_id: Its id, chosen by the caller.
             entrypoint: The shell command that it runs.
             environment: Environment variables of it and of all its workers.
+            code: The `working_dir` and `py_modules` of Ray's runtime environment, as URIs; None for none.
         """
         await self._call(
             "POST",
@@ -91,7 +98,7 @@ class RayJobs:
             json={
                 "entrypoint": entrypoint,
                 "submission_id": submission_id,
-                "runtime_env": {"env_vars": dict(environment)},
+                "runtime_env": {"env_vars": dict(environment), **(code or {})},
             },
         )
 
@@ -106,6 +113,27 @@ class RayJobs:
     async def stop(self, submission_id: str) -> None:
         """Tells a job to stop: SIGTERM now and SIGKILL three seconds later. Does nothing if Ray does not know it."""
         await self._call("POST", f"/api/jobs/{submission_id}/stop", missing_ok=True)
+
+    async def logs(self, submission_id: str) -> str:
+        """Gives what a job has printed; nothing if Ray does not know it."""
+        response = await self._call("GET", f"/api/jobs/{submission_id}/logs", missing_ok=True)
+        return "" if response is None else str(response.json().get("logs") or "")
+
+    async def delete(self, submission_id: str) -> None:
+        """Makes Ray forget a job that has ended. Does nothing if it does not know it, or it goes on."""
+        await self._call("DELETE", f"/api/jobs/{submission_id}", missing_ok=True)
+
+    async def upload(self, name: str, package: bytes) -> str:
+        """Uploads a .zip file, unless Ray has it, and gives the URI under which runtime environments find it.
+
+        Args:
+            name: Its name, which stands for its content.
+            package: Its bytes.
+        """
+        path = f"/api/packages/gcs/{name}"
+        if await self._call("GET", path, missing_ok=True) is None:
+            await self._call("PUT", path, content=package)
+        return f"gcs://{name}"
 
     async def nodes(self) -> Sequence[Mapping[str, float]]:
         """Gives the resources, such as {"CPU": 16.0}, of each node that is alive."""

@@ -1,12 +1,41 @@
-"""Whether a cluster could ever run a run."""
+"""What the processes of a run need, and whether a cluster could ever give it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from steersman.errors import FailedPreconditionError
+from steersman.errors import FailedPreconditionError, InvalidArgumentError
+from steersman.v1 import trainer_pb2
 
 _NAMES = {"CPU": "CPUs", "GPU": "GPUs"}
+
+
+_MOST_PROCESSES = 10_000
+
+
+def check_resources(spec: trainer_pb2.RunSpec) -> None:
+    """Checks that a run's numbers of processes, and what each of them needs, are some that Ray can count.
+
+    Raises:
+        InvalidArgumentError: If an amount is negative or not finite; for a share of GPUs above 1 that is not whole,
+            which Ray cannot give; for a run with more processes than anybody has.
+    """
+    for field, amount in spec.resources.ListFields():
+        if not (math.isfinite(amount) and amount >= 0):
+            raise InvalidArgumentError(f"expected resources.{field.name} of at least 0, got {amount}")
+        if field.name.startswith("gpus") and amount > 1 and not amount.is_integer():
+            raise InvalidArgumentError(
+                f"expected a whole number or a fraction of one GPU for resources.{field.name}, got {amount}"
+            )
+    if spec.use_gpu and spec.resources.HasField("gpus_per_learner") and spec.resources.gpus_per_learner != 1:
+        raise InvalidArgumentError(
+            "expected either use_gpu or resources.gpus_per_learner, got both, the latter "
+            f"{spec.resources.gpus_per_learner}"
+        )
+    for name in ("num_env_runners", "num_envs_per_env_runner", "num_learners"):
+        if (number := getattr(spec, name)) > _MOST_PROCESSES:
+            raise InvalidArgumentError(f"expected {name} of at most {_MOST_PROCESSES}, got {number}")
 
 
 def check_schedulable(bundles: Sequence[Mapping[str, float]], nodes: Sequence[Mapping[str, float]]) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import grpc
 
 from services.common.errors import answers_errors, answers_stream_errors
-from services.trainer import runs, validation
+from services.trainer import code, probing, runs, validation
+from services.trainer.environments import EnvironmentSpaces
 from services.trainer.ray_jobs import RayJobs
 from services.trainer.resources import check_schedulable
 from services.trainer.tracking import TrackedRun, Tracking
@@ -54,11 +55,15 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         context: _Context,
     ) -> trainer_pb2.StartRunResponse:
         """Checks a run and submits it."""
-        spec, bundles = await asyncio.to_thread(validation.complete, request.spec)
+        await asyncio.to_thread(validation.check_request, request.spec)
+        packed = await asyncio.to_thread(code.pack, request.spec, self._settings.var_dir.absolute() / "code")
+        uploaded = await code.upload(packed.code, self._ray)
+        spaces = await self._probe(packed.environment, uploaded)
+        spec, bundles = await asyncio.to_thread(validation.complete, packed, spaces)
         check_schedulable(bundles, await self._ray.nodes())
         run_id = await asyncio.to_thread(self._tracking.create, spec)
         try:
-            await self._ray.submit(run_id, entrypoint(run_id), job_environment(self._settings))
+            await self._ray.submit(run_id, entrypoint(run_id), job_environment(self._settings), uploaded)
         except SteersmanError:
             # Should the job have started after all, it will not find its run, and end.
             await asyncio.to_thread(self._tracking.delete, run_id)
@@ -123,6 +128,14 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             await self._ray.stop(request.id)
             await asyncio.sleep(_POLL_SECONDS)
         return trainer_pb2.StopRunResponse(run=run)
+
+    async def _probe(self, environment: trainer_pb2.Environment, uploaded: dict[str, Any]) -> EnvironmentSpaces:
+        """Makes the environment once, where the code for it is, and gives its spaces."""
+        seconds = self._settings.environment_check_seconds
+        if not uploaded:
+            return await probing.probe_here(environment, seconds)
+        variables = job_environment(self._settings)
+        return await probing.probe_on_cluster(environment, self._ray, variables, uploaded, seconds)
 
     async def _iterations(self, run: trainer_pb2.Run, seen: int) -> list[trainer_pb2.Iteration]:
         """Gives what came after an iteration."""

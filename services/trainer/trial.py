@@ -21,6 +21,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from services.common.bundle import Bundle
 from services.common.structs import plain_values
 from services.trainer import greedy
+from services.trainer.algorithms import find_algorithm
 from services.trainer.export import export_bundle, load_checkpoint
 from steersman.v1 import trainer_pb2
 
@@ -73,7 +74,7 @@ def iteration_of(result: dict[str, Any]) -> trainer_pb2.Iteration:
     episodes = result.get("env_runners", {})
     iteration = trainer_pb2.Iteration(
         iteration=result["training_iteration"],
-        steps=int(result["num_env_steps_sampled_lifetime"]),
+        steps=steps_of(result),
         seconds=result["time_total_s"],
     )
     training_return = float(episodes.get("episode_return_mean", math.nan))
@@ -81,6 +82,12 @@ def iteration_of(result: dict[str, Any]) -> trainer_pb2.Iteration:
         iteration.training_return = training_return
         iteration.episode_length = float(episodes["episode_len_mean"])
     return iteration
+
+
+def steps_of(result: dict[str, Any]) -> int:
+    """Reads how many steps were sampled so far; or learnt from, by an algorithm that learns from recordings."""
+    learnt = result.get("learners", {}).get("__all_modules__", {}).get("num_env_steps_trained_lifetime", 0)
+    return int(result.get("num_env_steps_sampled_lifetime", 0) or learnt)
 
 
 def check_loss(iteration: int, result: dict[str, Any]) -> None:
@@ -129,17 +136,17 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
 
     def _looks_good(self, iteration: trainer_pb2.Iteration) -> bool:
         stop = self._plan.spec.stop
-        return (
-            stop.HasField("episode_return")
-            and iteration.HasField("training_return")
-            and iteration.training_return >= stop.episode_return
-            and time.monotonic() >= self._evaluate_again
-        )
+        if not stop.HasField("episode_return") or time.monotonic() < self._evaluate_again:
+            return False
+        if iteration.HasField("training_return"):
+            return iteration.training_return >= stop.episode_return
+        # Of what learns from recordings only an evaluation can tell.
+        return find_algorithm(self._plan.spec.algorithm).learns_from_recordings
 
     def _evaluate(self, algorithm: Any, iteration: trainer_pb2.Iteration) -> float:  # noqa: ANN401
         bundle = self._export(algorithm, iteration)
-        kwargs = plain_values(self._plan.spec.environment.kwargs)
-        return float(greedy.play(bundle, kwargs, EVALUATION_EPISODES, _EVALUATION_SEED).mean())
+        environment = self._plan.spec.environment
+        return float(greedy.play(bundle, environment, EVALUATION_EPISODES, _EVALUATION_SEED).mean())
 
     def _export(self, algorithm: Any, iteration: trainer_pb2.Iteration) -> Bundle:  # noqa: ANN401
         spec = self._plan.spec

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 import secrets
 
 from services.common.structs import plain_values
-from services.trainer.environments import spaces_of
+from services.trainer.environments import EnvironmentSpaces, spaces_of
 from services.trainer.exportable import check_spaces
+from services.trainer.resources import check_resources
 from services.trainer.tracking import LONGEST_SPEC, spec_json
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
 
 _POLICY = re.compile(r"[a-z0-9_-]{1,64}")
-_DEFAULT_ENV_RUNNERS = 1
-_DEFAULT_ENVS_PER_ENV_RUNNER = 16
 
 
 def check_policy_name(name: str) -> None:
@@ -47,45 +45,95 @@ def check_stop(stop: trainer_pb2.StopCriteria) -> None:
         )
 
 
-def complete(spec: trainer_pb2.RunSpec) -> tuple[trainer_pb2.RunSpec, list[dict[str, float]]]:
+def check_request(spec: trainer_pb2.RunSpec) -> None:
+    """Checks what can be told of a run without its environment.
+
+    Raises:
+        InvalidArgumentError: If the run could not work as it was asked for.
+    """
+    check_policy_name(spec.policy)
+    check_stop(spec.stop)
+    # RLlib is imported only when the first run is asked for.
+    from services.trainer.algorithms import find_algorithm
+
+    algorithm = find_algorithm(spec.algorithm)
+    if algorithm.learns_from_recordings:
+        _check_recordings(algorithm.name, spec)
+    elif spec.dataset:
+        raise InvalidArgumentError(
+            f"expected no dataset for {algorithm.name}, which samples the environment itself, got {spec.dataset!r}"
+        )
+    check_resources(spec)
+    if ":" in spec.environment.id and not spec.HasField("code"):
+        # gymnasium.make would import any module that "module:id" names.
+        raise InvalidArgumentError(
+            f"expected a registered Gymnasium environment, got {spec.environment.id!r}; an id with a module is for an "
+            "environment of your own, which comes with `code`"
+        )
+
+
+def _check_recordings(algorithm: str, spec: trainer_pb2.RunSpec) -> None:
+    from services.trainer.recordings import open_dataset
+
+    if not spec.dataset:
+        raise InvalidArgumentError(
+            f"expected a dataset for {algorithm}, which learns from recorded episodes, got none; "
+            "`steersman record` makes one"
+        )
+    if spec.num_env_runners or spec.num_learners:
+        raise InvalidArgumentError(
+            f"expected num_env_runners and num_learners of 0 for {algorithm}, which keeps its dataset in the trial's "
+            f"own process, got {spec.num_env_runners} and {spec.num_learners}"
+        )
+    if spec.stop.HasField("episode_return") and not (spec.stop.iterations or spec.stop.steps or spec.stop.seconds):
+        raise InvalidArgumentError(
+            f"expected stop.iterations, stop.steps or stop.seconds besides stop.episode_return for {algorithm}: what "
+            "can be learnt from a dataset is bounded"
+        )
+    open_dataset(spec.dataset)
+
+
+def complete(
+    spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None = None
+) -> tuple[trainer_pb2.RunSpec, list[dict[str, float]]]:
     """Checks a run and fills in the defaults. Blocks; the first call imports RLlib.
 
     Args:
         spec: What was asked for.
+        spaces: The environment's spaces; None makes it once, in this process, to see them.
 
     Returns:
         The same with every default filled in, and the resources that Ray has to set aside for each of its processes.
 
     Raises:
         InvalidArgumentError: If the run could not work as it was asked for.
-        FailedPreconditionError: If the environment needs a package that is not installed.
+        FailedPreconditionError: If its environment needs a package that is not installed.
     """
-    check_policy_name(spec.policy)
-    check_stop(spec.stop)
-    observation_space, action_space = spaces_of(spec.environment.id, plain_values(spec.environment.kwargs))
-    check_spaces(observation_space, action_space)
-
-    # Takes seconds, which the service must not spend before it listens.
+    check_request(spec)
     from services.trainer import algorithms
 
-    if spec.algorithm not in algorithms.ALGORITHMS:
-        near = difflib.get_close_matches(spec.algorithm.upper(), algorithms.ALGORITHMS)
-        hint = f"; near match: {near[0]}" if near else ""
-        raise InvalidArgumentError(
-            f"expected an algorithm among {', '.join(algorithms.ALGORITHMS)}, got {spec.algorithm!r}{hint}"
-        )
+    spaces = spaces or spaces_of(spec.environment)
+    check_spaces(spaces.observation, spaces.action)
+    algorithm = algorithms.find_algorithm(spec.algorithm)
     completed = trainer_pb2.RunSpec()
     completed.CopyFrom(spec)
     completed.settings.Clear()
-    completed.settings.update(algorithms.complete_settings(plain_values(spec.settings)))
+    completed.settings.update(algorithms.complete_settings(algorithm, plain_values(spec.settings), spec.training))
     if not spec.HasField("num_env_runners"):
-        completed.num_env_runners = _DEFAULT_ENV_RUNNERS
+        completed.num_env_runners = algorithm.num_env_runners
     if not spec.num_envs_per_env_runner:
-        completed.num_envs_per_env_runner = _DEFAULT_ENVS_PER_ENV_RUNNER
+        completed.num_envs_per_env_runner = algorithm.num_envs_per_env_runner
     if not spec.HasField("seed"):
         completed.seed = secrets.randbits(31)
     if (length := len(spec_json(completed))) > LONGEST_SPEC:
         raise InvalidArgumentError(f"expected a spec of at most {LONGEST_SPEC} characters as JSON, got {length}")
-    config = algorithms.build_config(completed)
-    algorithms.check_model(completed)
+    checked = completed
+    if spec.module_class and spec.HasField("code"):
+        # That network is not on this process's path; whether it can be built shows where it is.
+        checked = trainer_pb2.RunSpec()
+        checked.CopyFrom(completed)
+        checked.module_class = ""
+    config = algorithms.build_config(checked, spaces)
+    if checked is completed:
+        algorithms.check_model(completed, spaces)
     return completed, algorithms.bundles(config)

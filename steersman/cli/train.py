@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,9 @@ def train(
     stop_iterations: Annotated[int, typer.Option(min=0, help="Stop after so many iterations; 0: no limit.")] = 0,
     stop_steps: Annotated[int, typer.Option(min=0, help="Stop after so many environment steps; 0: no limit.")] = 0,
     stop_seconds: Annotated[float, typer.Option(min=0, help="Stop after so much training; 0: no limit.")] = 0,
+    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate.")] = None,
+    gamma: Annotated[float | None, typer.Option(min=0, max=1, help="Discount factor.")] = None,
+    train_batch_size: Annotated[int | None, typer.Option(min=1, help="Steps in a training batch.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Algorithm setting; may be repeated.")
     ] = None,
@@ -38,14 +42,41 @@ def train(
         list[str] | None,
         typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
     ] = None,
+    wrapper: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACKAGE.MODULE:NAME[{...}]",
+            help="Wrapper around the environment, the innermost first, with its arguments as JSON; may be repeated.",
+        ),
+    ] = None,
+    working_dir: Annotated[
+        str,
+        typer.Option(metavar="FOLDER", help="Code of your own: a folder or .zip on the trainer's machine, or a URI."),
+    ] = "",
+    py_module: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="A Python package of your own, likewise; may be repeated."),
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(metavar="PATH", help="Recorded episodes for BC, MARWIL, CQL and IQL: a path or URI.")
+    ] = "",
     num_env_runners: Annotated[
-        int | None, typer.Option(min=0, help="Processes that sample; 0 samples where it learns. Default: 1.")
+        int | None,
+        typer.Option(min=0, help="Processes that sample; 0 samples where it learns. Default: as suits the algorithm."),
     ] = None,
     num_envs_per_env_runner: Annotated[
-        int, typer.Option(min=0, help="Environments that each of them steps at once; 0: 16.")
+        int, typer.Option(min=0, help="Environments that each of them steps at once; 0: as suits the algorithm.")
     ] = 0,
     num_learners: Annotated[int, typer.Option(min=0, help="Processes that learn; 0 learns in the trial itself.")] = 0,
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Give each learner a GPU.")] = False,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=AMOUNT",
+            help="What Ray sets aside: cpus, cpus_per_env_runner, gpus_per_env_runner, cpus_per_learner or "
+            "gpus_per_learner; fractions are fine; may be repeated.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Only submit the run, do not follow it.")] = False,
     as_json: JsonOption = False,
@@ -57,7 +88,11 @@ def train(
     Examples:
         steersman train CartPole-v1 --stop-return 450
 
-        steersman train Pendulum-v1 --policy swing --stop-steps 200000 --set lr=0.0003 --num-env-runners 2
+        steersman train Pendulum-v1 --algorithm SAC --stop-return -200 --stop-steps 20000 --lr 0.001
+
+        steersman train CartPole-v1 --algorithm BC --dataset var/datasets/cartpole --stop-iterations 10
+
+        steersman train boat:Boat-v0 --working-dir examples/boat --stop-return 8
     """
     with numbers_that_fit():
         spec = trainer_pb2.RunSpec(
@@ -70,12 +105,25 @@ def train(
             num_learners=num_learners,
             use_gpu=use_gpu,
             seed=seed,
+            dataset=dataset,
+            training=trainer_pb2.TrainingSettings(lr=lr, gamma=gamma, train_batch_size=train_batch_size),
             stop=trainer_pb2.StopCriteria(
                 iterations=stop_iterations, episode_return=stop_return, steps=stop_steps, seconds=stop_seconds
             ),
         )
     json_format.ParseDict(parse_settings(setting or []), spec.settings)
     json_format.ParseDict(parse_settings(environment_setting or []), spec.environment.kwargs)
+    spec.environment.wrappers.extend(map(parse_wrapper, wrapper or []))
+    if working_dir or py_module:
+        spec.code.working_dir = here_or_uri(working_dir)
+        spec.code.py_modules.extend(map(here_or_uri, py_module or []))
+    spec.dataset = here_or_uri(dataset)
+    try:
+        json_format.ParseDict(parse_settings(resource or []), spec.resources)
+    except json_format.ParseError as error:
+        raise InvalidArgumentError(
+            f"expected an amount of a resource of a run, got {' '.join(resource or [])}: {error}"
+        ) from None
     with connect("trainer", configured().trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         run = _submit(stub, spec)
@@ -102,6 +150,26 @@ def _print_submitted(run: trainer_pb2.Run, as_json: bool) -> None:
         print_json(plain(run))
     else:
         say(f"Run {run.id} is submitted. Follow it with: steersman runs watch {run.id}")
+
+
+def parse_wrapper(text: str) -> trainer_pb2.EnvironmentWrapper:
+    """Reads PACKAGE.MODULE:NAME, with JSON of arguments behind it where there are any.
+
+    Raises:
+        InvalidArgumentError: If what is behind the name is no JSON object.
+    """
+    path, brace, arguments = text.partition("{")
+    wrapper = trainer_pb2.EnvironmentWrapper(path=path.strip())
+    try:
+        json_format.Parse(brace + arguments if brace else "{}", wrapper.kwargs)
+    except json_format.ParseError as error:
+        raise InvalidArgumentError(f'expected a wrapper like module:Name{{"key": 1}}, got {text!r}: {error}') from None
+    return wrapper
+
+
+def here_or_uri(path: str) -> str:
+    """Makes a path absolute, since the trainer's working folder is another one; URIs stay, and so does nothing."""
+    return path if not path or "://" in path else str(Path(path).absolute())
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from services.trainer import greedy
 from services.trainer.action_start import AddActionStart
 from services.trainer.export import TrainedPolicy, export_bundle, load_checkpoint
 from steersman.errors import FailedPreconditionError
+from steersman.v1.trainer_pb2 import Environment
 from tests.integration.services.trainer import environments
 
 pytestmark = pytest.mark.integration
@@ -179,7 +180,7 @@ def test_bundle_answers_what_rllib_answers(name: str, tmp_path: Path) -> None:
     one, _ = onnx_outputs(bundle, batch[:1])
     np.testing.assert_allclose(one, actions[:1], rtol=0, atol=1e-5)
 
-    returns = greedy.play(bundle, {}, episodes=3, seed=0)
+    returns = greedy.play(bundle, Environment(id=case.environment), episodes=3, seed=0)
     assert returns.shape == (3,)
     assert np.isfinite(returns).all()
 

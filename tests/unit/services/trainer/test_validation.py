@@ -73,7 +73,7 @@ def test_a_return_of_zero_is_a_criterion() -> None:
 
 
 def test_unknown_algorithm() -> None:
-    with pytest.raises(InvalidArgumentError, match="expected an algorithm among PPO, got 'ppo'; near match: PPO"):
+    with pytest.raises(InvalidArgumentError, match=r"expected an algorithm among PPO, .*, got 'ppo'; near match: PPO"):
         validation.complete(spec(algorithm="ppo"))
 
 
@@ -88,3 +88,34 @@ def test_a_spec_that_mlflow_could_not_hold_is_refused() -> None:
     asked.settings.update({"fcnet_hiddens": [8] * 3000})
     with pytest.raises(InvalidArgumentError, match="at most 8000 characters"):
         validation.complete(asked)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "environment", "message"),
+    [
+        ("SAC", "CartPole-v1", r"expected an environment with Box actions for SAC, got .*; use PPO, .* DQN"),
+        ("TQC", "CartPole-v1", "expected an environment with Box actions for TQC"),
+        ("DQN", "Pendulum-v1", "expected an environment with Discrete actions for DQN, got .*; use PPO, .* SAC"),
+    ],
+)
+def test_actions_that_are_not_for_the_algorithm(algorithm: str, environment: str, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        validation.complete(spec(algorithm=algorithm, environment=environment))
+
+
+def test_a_module_in_the_id_needs_code() -> None:
+    with pytest.raises(InvalidArgumentError, match="comes with `code`"):
+        validation.check_request(spec(environment="boat:Boat-v0"))
+
+
+def test_recordings_are_for_algorithms_that_learn_from_them() -> None:
+    asked = spec()
+    asked.dataset = "somewhere"
+    with pytest.raises(InvalidArgumentError, match="expected no dataset for PPO"):
+        validation.check_request(asked)
+    with pytest.raises(InvalidArgumentError, match=r"expected a dataset for BC, .*`steersman record`"):
+        validation.check_request(spec(algorithm="BC"))
+    asked = spec(algorithm="BC")
+    asked.dataset = "/nowhere"
+    with pytest.raises(InvalidArgumentError, match="cannot read the dataset '/nowhere'"):
+        validation.check_request(asked)

@@ -1,0 +1,192 @@
+"""From a run's spec to RLlib's config."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
+from ray.tune import register_env
+
+from services.common.environments import make_environment
+from services.common.structs import plain_values
+from services.trainer.action_start import AddActionStart, needs_action_start
+from services.trainer.algorithms.catalogue import Algorithm, find_algorithm
+from services.trainer.algorithms.observations import observation_pieces, space_behind
+from services.trainer.algorithms.settings import MODEL, complete_settings, grouped
+from services.trainer.environments import EnvironmentSpaces, spaces_of
+from services.trainer.recordings import offline_settings
+from steersman.errors import InvalidArgumentError
+from steersman.v1 import trainer_pb2
+
+CPUS_PER_PROCESS = 0.5
+"""Logical CPUs that Ray sets aside for each process of a run: a fraction, so that runs fit beside serving."""
+
+
+def build_config(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None = None) -> Any:  # noqa: ANN401
+    """Makes RLlib's config for a run.
+
+    Args:
+        spec: A spec with the defaults filled in.
+        spaces: The environment's spaces; None makes it once to see them.
+
+    Returns:
+        The algorithm's config, validated. RLlib has no types.
+
+    Raises:
+        InvalidArgumentError: If the algorithm is not one for the environment, RLlib refuses the settings, or they ask
+            for what cannot be exported.
+    """
+    parts = _parts(spec, spaces)
+    algorithm, groups = parts.algorithm, parts.groups
+    shifted = needs_action_start(parts.spaces.action)
+    resources = spec.resources
+    gpus_per_learner = resources.gpus_per_learner if resources.HasField("gpus_per_learner") else float(spec.use_gpu)
+    name = _registered(spec.environment)
+    try:
+        config = algorithm.make_config()
+        for method, values in groups.items():
+            if method != MODEL:
+                getattr(config, method)(**values)
+        (
+            config.environment(name, normalize_actions=not shifted)
+            .env_runners(
+                num_env_runners=spec.num_env_runners,
+                num_envs_per_env_runner=spec.num_envs_per_env_runner,
+                num_cpus_per_env_runner=_or_default(resources, "cpus_per_env_runner"),
+                num_gpus_per_env_runner=resources.gpus_per_env_runner,
+                env_to_module_connector=lambda *_, **__: parts.make_pieces(),
+                module_to_env_connector=_add_action_start if shifted else None,
+            )
+            .learners(
+                num_learners=spec.num_learners,
+                num_gpus_per_learner=gpus_per_learner,
+                num_cpus_per_learner=_or_default(resources, "cpus_per_learner"),
+            )
+            .resources(num_cpus_for_main_process=_or_default(resources, "cpus"))
+            # RLlib would start a process that fails again and again, a thousand times, and the run would hang instead
+            # of telling why.
+            .fault_tolerance(restart_failed_env_runners=False)
+            .rl_module(model_config=DefaultModelConfig(**groups[MODEL]), rl_module_spec=_module_spec(spec, algorithm))
+            .debugging(seed=spec.seed)
+        )
+        if algorithm.learns_from_recordings:
+            offline_settings(config, spec.dataset, parts.spaces, parts.make_pieces)
+        config.validate()
+    except (TypeError, ValueError) as error:
+        raise InvalidArgumentError(f"RLlib refuses the settings: {_one_line(error)}") from error
+    return config
+
+
+def check_model(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None = None) -> None:
+    """Builds the run's networks once, since RLlib does not look at the model's settings before.
+
+    Args:
+        spec: A spec with the defaults filled in.
+        spaces: The environment's spaces; None makes it once to see them.
+
+    Raises:
+        InvalidArgumentError: If RLlib cannot build them.
+    """
+    parts = _parts(spec, spaces)
+    config = build_config(spec, parts.spaces)
+    observation_space = space_behind(parts.make_pieces(), parts.spaces.observation, parts.spaces.action)
+    try:
+        spaces_given = {DEFAULT_MODULE_ID: (observation_space, parts.spaces.action)}
+        config.get_rl_module_spec(spaces=spaces_given, inference_only=False).build()
+    except Exception as error:
+        raise InvalidArgumentError(f"RLlib cannot build a model from the settings: {_one_line(error)}") from error
+
+
+def bundles(config: Any) -> list[dict[str, float]]:  # noqa: ANN401 - RLlib has no types
+    """Lists the resources that Ray sets aside for a run: one entry for each process, all placed at once."""
+    return [dict(bundle) for bundle in config.algo_class.default_resource_request(config).bundles]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a config is made of.
+
+    Attributes:
+        algorithm: The algorithm.
+        groups: Its settings, by what takes them.
+        spaces: The environment's.
+        make_pieces: Makes the connector pieces before the network.
+    """
+
+    algorithm: Algorithm
+    groups: dict[str, dict[str, Any]]
+    spaces: EnvironmentSpaces
+    make_pieces: Callable[[], list[Any]]
+
+
+def _parts(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None) -> _Parts:
+    algorithm = find_algorithm(spec.algorithm)
+    settings = complete_settings(algorithm, plain_values(spec.settings), spec.training)
+    groups = grouped(algorithm, settings)
+    spaces = spaces or spaces_of(spec.environment)
+    algorithm.check_action_space(spaces.action)
+    make_pieces = functools.partial(
+        observation_pieces,
+        spaces.observation,
+        is_own_network=bool(spec.module_class),
+        has_filters=bool(groups[MODEL].get("conv_filters")),
+    )
+    return _Parts(algorithm, groups, spaces, make_pieces)
+
+
+def _or_default(resources: trainer_pb2.Resources, name: str) -> float:
+    value: float = getattr(resources, name) if resources.HasField(name) else CPUS_PER_PROCESS  # type: ignore[arg-type] # a name
+    return value
+
+
+def _registered(environment: trainer_pb2.Environment) -> str:
+    """Tells RLlib how an environment is made, and gives the name under which it knows it.
+
+    By name rather than as a function, since RLlib writes the environment into its results.
+    """
+    description = environment.SerializeToString(deterministic=True)
+    name = f"{environment.id}-{hashlib.sha256(description).hexdigest()[:8]}"
+    register_env(name, functools.partial(_make, description))
+    return name
+
+
+def _make(description: bytes, _: Any) -> gymnasium.Env[Any, Any]:  # noqa: ANN401 - RLlib's context, which is not needed
+    return make_environment(trainer_pb2.Environment.FromString(description))
+
+
+def _module_spec(spec: trainer_pb2.RunSpec, algorithm: Algorithm) -> Any:  # noqa: ANN401
+    """Makes RLlib's description of the run's network, without spaces and settings.
+
+    Raises:
+        InvalidArgumentError: If the class that was asked for cannot be found.
+    """
+    if not spec.module_class:
+        return algorithm.make_config().get_default_rl_module_spec()
+    module, separator, name = spec.module_class.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name) if separator else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidArgumentError(f"cannot import {spec.module_class!r}: {_one_line(error)}") from error
+    if not (isinstance(found, type) and issubclass(found, RLModule)):
+        raise InvalidArgumentError(
+            f'expected "package.module:Class" of an RLModule as the module class, got {spec.module_class!r}'
+        )
+    return RLModuleSpec(module_class=found)
+
+
+def _one_line(error: Exception) -> str:
+    # RLlib ends its messages with advice on how to switch its checks off.
+    text, _, _ = str(error).partition("To suppress all validation errors")
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _add_action_start(*_: Any, **__: Any) -> list[Any]:  # noqa: ANN401 - RLlib's signature
+    return [AddActionStart()]

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from google.protobuf import json_format
+
+from services.common.environments import make_environment
+from steersman.errors import FailedPreconditionError, InvalidArgumentError
+from steersman.v1.trainer_pb2 import Environment
+
+
+def described(environment_id: str, kwargs: dict[str, Any] | None = None, *wrappers: dict[str, Any]) -> Environment:
+    values = {"id": environment_id, "kwargs": kwargs or {}, "wrappers": list(wrappers)}
+    return json_format.ParseDict(values, Environment())
+
+
+def test_arguments_reach_the_environment() -> None:
+    assert make_environment(described("Pendulum-v1", {"g": 1})).unwrapped.g == 1  # type: ignore[attr-defined] # Pendulum's
+    with pytest.raises(InvalidArgumentError, match=r"CartPole-v1 takes, got \{'gravity': 1\}"):
+        make_environment(described("CartPole-v1", {"gravity": 1}))
+
+
+def test_unknown_environment_names_near_matches() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"got 'Cartpole-v1'; near matches: .*CartPole-v1"):
+        make_environment(described("Cartpole-v1"))
+
+
+def test_a_module_registers_its_environments() -> None:
+    assert make_environment(described("gymnasium.envs:CartPole-v1")).spec
+    with pytest.raises(InvalidArgumentError, match="cannot import 'no_such' of environment 'no_such:Boat-v0'"):
+        make_environment(described("no_such:Boat-v0"))
+
+
+def test_wrappers_go_around_it_the_innermost_first() -> None:
+    made = make_environment(
+        described(
+            "CartPole-v1",
+            None,
+            {"path": "gymnasium.wrappers:TimeAwareObservation"},
+            {"path": "gymnasium.wrappers:FrameStackObservation", "kwargs": {"stack_size": 3}},
+        )
+    )
+    assert made.observation_space.shape == (3, 5)
+
+
+def doubled(environment: gymnasium.Env[Any, Any], factor: int = 2) -> gymnasium.Env[Any, Any]:
+    space = environment.observation_space
+    assert isinstance(space, gymnasium.spaces.Box)
+    return gymnasium.wrappers.TransformObservation(environment, lambda seen: factor * seen, space)
+
+
+def no_environment(_: object) -> int:
+    return 3
+
+
+def test_a_function_is_a_wrapper_too() -> None:
+    plain, wrapped = (
+        make_environment(described("CartPole-v1", None, *wrappers)).reset(seed=1)[0]
+        for wrappers in ((), ({"path": f"{__name__}:doubled", "kwargs": {"factor": 3}},))
+    )
+    np.testing.assert_allclose(wrapped, 3 * plain)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "message"),
+    [
+        ({"path": "gymnasium.wrappers:NoSuch"}, "cannot import the wrapper"),
+        ({"path": "no.such:Wrapper"}, "cannot import the wrapper"),
+        ({"path": "gymnasium.wrappers"}, 'expected "package.module:Name"'),
+        ({"path": "math:pi"}, 'expected "package.module:Name"'),
+        ({"path": "gymnasium.wrappers:FrameStackObservation"}, "expected a wrapper that goes around"),
+        ({"path": f"{__name__}:no_environment"}, "expected an environment from the wrapper"),
+    ],
+)
+def test_what_is_no_wrapper_is_refused(wrapper: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        make_environment(described("CartPole-v1", None, wrapper))
+
+
+@pytest.mark.parametrize(
+    ("environment_id", "package", "extra"),
+    [("ALE/Pong-v5", "ale_py", "atari"), ("Ant-v5", "mujoco", "mujoco"), ("LunarLander-v3", "Box2D", "box2d")],
+)
+def test_a_missing_extra_is_named(environment_id: str, package: str, extra: str) -> None:
+    try:
+        __import__(package)
+    except ImportError:
+        with pytest.raises(FailedPreconditionError, match=rf"pip install 'steersman\[{extra}\]'"):
+            make_environment(described(environment_id))
+    else:
+        assert make_environment(described(environment_id)).spec
