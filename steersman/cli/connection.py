@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import socket
+import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 
@@ -27,6 +29,19 @@ _NOT_REACHED = (
     "errors resolving",
     "dns resolution failed",
 )
+_Event = TypeVar("_Event", covariant=True)
+
+
+class Stream(Protocol[_Event]):
+    """A call whose answers come one after the other."""
+
+    def __iter__(self) -> Iterator[_Event]:
+        """Reads it."""
+
+    def cancel(self) -> object:
+        """Ends it."""
+
+
 _LOST = ("stream removed", "socket closed", "connection reset", "cancelling all calls", "goaway")
 
 
@@ -80,6 +95,43 @@ def connect(service: str, address: str) -> Iterator[grpc.Channel]:
             yield channel
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
+
+
+def events(stream: Stream[_Event]) -> Iterator[_Event]:
+    """Reads a stream to its end, and ends the call if nobody reads on.
+
+    Ctrl-C as Python has it raises wherever the program happens to be. In the middle of gRPC's code that may leave a
+    lock held for ever, for which closing the channel then waits; so here it cancels the call, and is raised when that
+    has ended.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C.
+        grpc.RpcError: If the call fails.
+    """
+    interrupted = False
+
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        stream.cancel()
+
+    listens = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if listens:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield from stream
+    except grpc.RpcError:
+        if not interrupted:
+            raise
+    finally:
+        stream.cancel()
+        if listens:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from google.protobuf import json_format
 
-from steersman.cli.connection import configured, connect, numbers_that_fit
+from steersman.cli.connection import configured, connect, events, numbers_that_fit
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
 from steersman.cli.train import parse_settings
 from steersman.errors import InternalError
@@ -60,7 +60,7 @@ def watch_evaluation(
     """
     with progress() as view:
         task = view.add_task(f"evaluating {request.policy}", total=request.episodes or None)
-        for event in stub.Evaluate(request):
+        for event in events(stub.Evaluate(request)):
             if event.HasField("report"):
                 return event.report
             done = event.progress

@@ -7,7 +7,7 @@ from typing import Annotated
 import grpc
 import typer
 
-from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
+from steersman.cli.connection import CALL_SECONDS, configured, connect, events, numbers_that_fit
 from steersman.cli.output import JsonOption, enum_name, note, plain, print_json, print_table, progress
 from steersman.errors import InternalError
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
@@ -106,12 +106,10 @@ def watch_run(stub: trainer_pb2_grpc.TrainerServiceStub, run: trainer_pb2.Run) -
         The run in its final state, or as last seen if the user stopped following it.
     """
     run_id = run.id
-    stream = None
     try:
         with progress() as view:
             task = view.add_task(f"run {run_id}", total=None)
-            stream = stub.WatchRun(trainer_pb2.WatchRunRequest(id=run_id))
-            for event in stream:
+            for event in events(stub.WatchRun(trainer_pb2.WatchRunRequest(id=run_id))):
                 if event.HasField("run"):
                     run = event.run
                 else:
@@ -124,9 +122,6 @@ def watch_run(stub: trainer_pb2_grpc.TrainerServiceStub, run: trainer_pb2.Run) -
         if was_there and isinstance(error, grpc.Call) and error.code() == grpc.StatusCode.UNAVAILABLE:
             _note_that_it_goes_on(run_id)
         raise
-    finally:
-        if stream is not None:
-            stream.cancel()
     return run
 
 
