@@ -13,12 +13,12 @@ INSTALLED := $(VENV)/.installed
 STUBS := steersman/v1/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo test bench format docs clean
+.PHONY: help setup up down status logs demo test train-check bench format docs clean
 
 help: ## List what can be made
 	@echo "Steersman: train, serve and evaluate reinforcement-learning policies."
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "Whatever needs an installation makes it first. Settings: docs/settings.md."
 
@@ -45,6 +45,9 @@ test: setup ## Run every check: lint, format, types, protos, tests
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/pytest
+
+train-check: setup ## Train every algorithm with its defaults and tell what it has learnt; half an hour
+	@$(BIN)/python -m deploy.train_check
 
 SECTION ?= serve
 bench: setup ## Measure against a bare server and Ray Serve; ten minutes of an otherwise idle machine

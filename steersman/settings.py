@@ -138,6 +138,9 @@ class Settings(BaseSettings):
         gt=0,
         description="How long a reset or a step of an environment may take; a run whose does not return fails.",
     )
+    iteration_seconds: float = Field(
+        1800.0, gt=0, description="A run none of whose iterations ends within this time fails."
+    )
 
     log_level: str = Field("INFO", description="Least severe log level that is written.")
 

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium
 
 from services.common.structs import plain_values
-from steersman.errors import FailedPreconditionError, InvalidArgumentError
+from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
 from steersman.v1 import trainer_pb2
 
 Environment = gymnasium.Env[Any, Any]
@@ -43,6 +43,8 @@ def make_environment(environment: trainer_pb2.Environment) -> Environment:
         made: Environment = gymnasium.make(environment.id, disable_env_checker=True, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
         raise FailedPreconditionError(_needs(environment.id, error)) from error
+    except SteersmanError:
+        raise
     except Exception as error:
         raise InvalidArgumentError(
             f"expected arguments that {environment.id} takes, got {kwargs}: {type(error).__name__}: {error}"
@@ -83,7 +85,7 @@ def _wrapped(made: Environment, wrapper: trainer_pb2.EnvironmentWrapper) -> Envi
     kwargs = plain_values(wrapper.kwargs)
     try:
         wrapped = _found(wrapper.path)(made, **kwargs)
-    except InvalidArgumentError:
+    except SteersmanError:
         raise
     except Exception as error:
         raise InvalidArgumentError(

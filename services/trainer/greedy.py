@@ -13,8 +13,9 @@ import numpy.typing as npt
 import onnxruntime
 
 from services.common.bundle import NEXT_STATE_PREFIX, Bundle
-from services.common.environments import make_environment
+from services.trainer.watched_environment import make_watched
 from steersman import spaces, tensors
+from steersman.settings import settings
 from steersman.v1 import trainer_pb2
 
 
@@ -36,7 +37,7 @@ def play(bundle: Bundle, environment: trainer_pb2.Environment, episodes: int, se
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(bundle.model_path), options, providers=["CPUExecutionProvider"])
     policy = _Policy(bundle, session, episodes)
-    environments = [make_environment(environment) for _ in range(episodes)]
+    environments = [make_watched(environment, settings().environment_step_seconds) for _ in range(episodes)]
     try:
         observations = [made.reset(seed=seed + i)[0] for i, made in enumerate(environments)]
         returns = np.zeros(episodes, np.float64)

@@ -20,7 +20,9 @@ from ray import tune
 from services.common.bundle import read_bundle
 from services.common.logs import configure_logging
 from services.trainer import algorithms, registry, trial
+from services.trainer.stall import StallGuard
 from services.trainer.tracking import Tracking
+from services.trainer.watched_environment import what_went_wrong
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2
 
@@ -51,7 +53,7 @@ def main(run_id: str) -> int:
         tracking.finish(run_id, version)
     except Exception as error:  # noqa: BLE001 - whatever it was, the run has to say so
         _log.exception("the run failed")
-        tracking.fail(run_id, explain(error))
+        tracking.fail(run_id, what_went_wrong() or explain(error))
         return 1
     _log.info("registered version %d of %s, return %.1f", version, spec.policy, last.evaluated_return)
     return 0
@@ -73,7 +75,7 @@ def train(plan: trial.Plan, tracking: Tracking) -> trainer_pb2.Iteration:
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_frequency=_CHECKPOINT_EVERY, checkpoint_at_end=True, num_to_keep=_CHECKPOINTS_KEPT
             ),
-            callbacks=[IterationLog(tracking, plan.run_id)],
+            callbacks=[IterationLog(tracking, plan.run_id), StallGuard(settings().iteration_seconds)],
             verbose=0,
         ),
     )

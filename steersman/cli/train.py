@@ -62,7 +62,7 @@ def train(
     ] = "",
     num_env_runners: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes that sample; 0 samples where it learns. Default: as suits the algorithm."),
+        typer.Option(min=0, help="Processes that sample; 0 samples where it learns. Default: 0."),
     ] = None,
     num_envs_per_env_runner: Annotated[
         int, typer.Option(min=0, help="Environments that each of them steps at once; 0: as suits the algorithm.")

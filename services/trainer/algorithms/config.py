@@ -15,7 +15,6 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from ray.tune import register_env
 
-from services.common.environments import make_environment
 from services.common.structs import plain_values
 from services.trainer.action_start import AddActionStart, needs_action_start
 from services.trainer.algorithms.catalogue import Algorithm, find_algorithm
@@ -23,7 +22,9 @@ from services.trainer.algorithms.observations import observation_pieces, space_b
 from services.trainer.algorithms.settings import MODEL, complete_settings, grouped
 from services.trainer.environments import EnvironmentSpaces, spaces_of
 from services.trainer.recordings import offline_settings
+from services.trainer.watched_environment import make_watched
 from steersman.errors import InvalidArgumentError
+from steersman.settings import settings
 from steersman.v1 import trainer_pb2
 
 CPUS_PER_PROCESS = 0.5
@@ -129,8 +130,7 @@ class _Parts:
 
 def _parts(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None) -> _Parts:
     algorithm = find_algorithm(spec.algorithm)
-    settings = complete_settings(algorithm, plain_values(spec.settings), spec.training)
-    groups = grouped(algorithm, settings)
+    groups = grouped(algorithm, complete_settings(algorithm, plain_values(spec.settings), spec.training))
     spaces = spaces or spaces_of(spec.environment)
     algorithm.check_action_space(spaces.action)
     make_pieces = functools.partial(
@@ -159,7 +159,8 @@ def _registered(environment: trainer_pb2.Environment) -> str:
 
 
 def _make(description: bytes, _: Any) -> gymnasium.Env[Any, Any]:  # noqa: ANN401 - RLlib's context, which is not needed
-    return make_environment(trainer_pb2.Environment.FromString(description))
+    # The settings of the process that plays it: Ray gives those of the job to every process of it.
+    return make_watched(trainer_pb2.Environment.FromString(description), settings().environment_step_seconds)
 
 
 def _module_spec(spec: trainer_pb2.RunSpec, algorithm: Algorithm) -> Any:  # noqa: ANN401

@@ -98,7 +98,7 @@ async def first_iteration(trainer: Trainer, run: Run) -> int:
 async def test_a_run_becomes_a_version_that_can_be_downloaded(stack: Stack, trainer: Trainer, tmp_path: Path) -> None:
     run = (await trainer.StartRun(StartRunRequest(spec=spec("short", SHORT, num_env_runners=1)))).run
     assert run.spec.settings["lr"]
-    assert run.spec.num_envs_per_env_runner == 16
+    assert run.spec.num_envs_per_env_runner == 32
 
     events = [event async for event in trainer.WatchRun(WatchRunRequest(id=run.id))]
 

@@ -20,21 +20,22 @@ def spec(
 
 def test_defaults_are_filled_in() -> None:
     completed, bundles = validation.complete(spec())
-    assert completed.num_env_runners == 1
-    assert completed.num_envs_per_env_runner == 16
+    assert completed.HasField("num_env_runners")
+    assert completed.num_env_runners == 0
+    assert completed.num_envs_per_env_runner == 32
     assert completed.HasField("seed")
     assert "lr" in completed.settings
-    assert len(bundles) == 2
+    assert len(bundles) == 1
 
 
 def test_what_was_asked_for_stays() -> None:
     asked = spec()
-    asked.num_env_runners, asked.num_envs_per_env_runner, asked.seed = 0, 4, 0
+    asked.num_env_runners, asked.num_envs_per_env_runner, asked.seed = 2, 4, 0
     asked.settings.update({"lr": 0.5})
     completed, bundles = validation.complete(asked)
-    assert (completed.num_env_runners, completed.num_envs_per_env_runner, completed.seed) == (0, 4, 0)
+    assert (completed.num_env_runners, completed.num_envs_per_env_runner, completed.seed) == (2, 4, 0)
     assert completed.settings["lr"] == 0.5
-    assert len(bundles) == 1
+    assert len(bundles) == 3
     assert asked.settings.keys() == {"lr"}
 
 

@@ -1,0 +1,87 @@
+"""Environments of the user's own, through the trainer's service and Ray's runtime environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import grpc
+import pytest
+from google.protobuf import json_format
+
+from steersman.v1 import trainer_pb2, trainer_pb2_grpc
+from steersman.v1.trainer_pb2 import ListRunsRequest, Run, RunSpec, StartRunRequest, WatchRunRequest
+from tests.conftest import Stack
+from tests.integration.services.trainer.test_service import TINY, trainer
+
+__all__ = ["trainer"]
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+Trainer: TypeAlias = "trainer_pb2_grpc.TrainerServiceAsyncStub"
+
+BOAT = Path(__file__).resolve().parents[4] / "examples" / "boat"
+MISBEHAVING = "tests.integration.services.trainer.misbehaving:Misbehaving-v0"
+
+
+def spec(environment_id: str, working_dir: Path, **fields: Any) -> RunSpec:  # noqa: ANN401 - any JSON
+    described: dict[str, Any] = {
+        "policy": "own",
+        "environment": {"id": environment_id},
+        "algorithm": "PPO",
+        "settings": TINY,
+        "num_env_runners": 0,
+        "seed": 1,
+        "stop": {"iterations": 1},
+        "code": {"working_dir": str(working_dir)},
+    }
+    return json_format.ParseDict(described | fields, RunSpec())
+
+
+async def ended(trainer: Trainer, asked: RunSpec) -> Run:
+    run = (await trainer.StartRun(StartRunRequest(spec=asked))).run
+    events = [event async for event in trainer.WatchRun(WatchRunRequest(id=run.id))]
+    return events[-1].run
+
+
+async def test_an_environment_of_ones_own_needs_no_change_to_steersman(stack: Stack, trainer: Trainer) -> None:
+    wrappers = [{"path": "gymnasium.wrappers:TimeAwareObservation"}]
+    environment = {"id": "boat:Boat-v0", "kwargs": {"wind": 0.01}, "wrappers": wrappers}
+    run = await ended(trainer, spec("", BOAT, environment=environment))
+    assert run.state == trainer_pb2.RUN_STATE_SUCCEEDED, run.error
+    assert run.version == 1
+    assert run.latest.HasField("evaluated_return")
+    # What it was started with is kept, so that it can be started again.
+    assert Path(run.spec.code.working_dir).is_relative_to(stack.settings.var_dir / "code")
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"id": "boat:Yacht-v0"}, "near matches: Boat-v0"),
+        ({"id": "yacht:Boat-v0"}, "cannot import 'yacht'"),
+        ({"id": "boat:Boat-v0", "kwargs": {"depth": 3}}, "arguments that boat:Boat-v0 takes"),
+        ({"id": "boat:Boat-v0", "wrappers": [{"path": "boat:NoSuch"}]}, "cannot import the wrapper"),
+    ],
+)
+async def test_what_is_wrong_with_it_is_told_at_once(
+    trainer: Trainer, environment: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match=message) as error:
+        await trainer.StartRun(StartRunRequest(spec=spec("", BOAT, environment=environment, policy="wrong-code")))
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert not (await trainer.ListRuns(ListRunsRequest(policy="wrong-code"))).runs
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+@pytest.mark.parametrize("where", ["reset", "step"])
+async def test_an_environment_that_raises_while_training_ends_the_run(
+    trainer: Trainer, tmp_path: Path, where: str, runners: int
+) -> None:
+    (tmp_path / "module.py").write_text("")
+    kwargs = {"where": where, "how": "raise", "after": 12}
+    asked = spec("", tmp_path, environment={"id": MISBEHAVING, "kwargs": kwargs}, num_env_runners=runners)
+    asked.stop.iterations = 1000
+    run = await ended(trainer, asked)
+    assert run.state == trainer_pb2.RUN_STATE_FAILED
+    assert run.error == f"the {where} of {MISBEHAVING} raised RuntimeError: the mast broke"
