@@ -61,7 +61,7 @@ def _write_cartpole(folder: Path) -> Bundle:
             current = f"hidden{layer}"
     nodes.append(helper.make_node("ArgMax", [current], [spaces.ACTION], axis=1, keepdims=0))
     space = common_pb2.BoxSpace(dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[4], low=[-float("inf")], high=[float("inf")])
-    return _write(folder, nodes, weights, space, TensorProto.FLOAT, 2)
+    return write_policy(folder, nodes, weights, space, TensorProto.FLOAT, 2)
 
 
 def _write_image(folder: Path) -> Bundle:
@@ -80,10 +80,10 @@ def _write_image(folder: Path) -> Bundle:
         numpy_helper.from_array(np.array(255.0, np.float32), "scale"),
     ]
     space = common_pb2.BoxSpace(dtype=common_pb2.DATA_TYPE_UINT8, shape=[84, 84, 4], low=[0], high=[255])
-    return _write(folder, nodes, weights, space, TensorProto.UINT8, 6)
+    return write_policy(folder, nodes, weights, space, TensorProto.UINT8, 6)
 
 
-def _write(
+def write_policy(
     folder: Path,
     nodes: list[onnx.NodeProto],
     weights: list[onnx.TensorProto],
@@ -91,6 +91,16 @@ def _write(
     element_type: int,
     actions: int,
 ) -> Bundle:
+    """Writes a bundle around a graph that gives one of several actions for each observation.
+
+    Args:
+        folder: Where to.
+        nodes: The graph, from the tensor "observation" to the tensor "action".
+        weights: Its constants.
+        box: The observation space.
+        element_type: ONNX's type of the observation's elements.
+        actions: How many actions there are.
+    """
     graph = helper.make_graph(
         nodes,
         "benchmark",

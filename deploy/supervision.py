@@ -67,6 +67,14 @@ class Supervisor:
             if process.state in {"STOPPED", "EXITED", "FATAL"}:
                 self._rpc.startProcess(process.name, False)
 
+    def stop(self, name: str) -> None:
+        """Stops one program, and returns when it has stopped."""
+        self._rpc.stopProcess(name)
+
+    def start(self, name: str) -> None:
+        """Starts one program; returns at once."""
+        self._rpc.startProcess(name, False)
+
     def stop_all(self) -> None:
         """Stops every program, all at the same time, and returns when they have stopped."""
         self._rpc.stopAllProcesses()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from deploy import stack as local_stack
+from deploy.own_settings import own_settings
 from steersman.settings import Settings
-from tests.own_settings import own_settings
 
 
 def pytest_configure() -> None:

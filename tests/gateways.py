@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 
+from deploy.own_settings import free_ports
 from services.common import sockets
 from services.common.bundle import Bundle
 from services.common.frames import FrameProtocol
@@ -25,7 +26,6 @@ from steersman import tensors
 from steersman.aio import PolicyClient
 from steersman.errors import SteersmanError
 from steersman.v1 import policy_pb2, policy_pb2_grpc, replica_pb2
-from tests.own_settings import free_ports
 
 
 @dataclass(frozen=True)

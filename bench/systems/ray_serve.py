@@ -18,9 +18,9 @@ from bench.loads import Load
 from bench.models import Models
 from bench.systems.system import System
 from deploy import layout, stack
+from deploy.own_settings import free_ports, own_settings
 from deploy.programs import local_programs
 from steersman.settings import Settings, port_of
-from tests.own_settings import free_ports, own_settings
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.3

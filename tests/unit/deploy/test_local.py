@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from deploy import processes
 from deploy.local import app, status_table
+from deploy.own_settings import own_settings
 from deploy.stack import Status
 from steersman.settings import Settings
-from tests.own_settings import own_settings
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.own_settings import own_settings
 from deploy.programs import STACK_VARIABLE, local_programs, make_ray_token, stack_environment
 from steersman.settings import Settings
-from tests.own_settings import own_settings
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import psutil
 import pytest
 
 from deploy import health, layout, processes, stack, supervision
+from deploy.own_settings import own_settings
 from deploy.programs import Program
 from steersman.errors import FailedPreconditionError, UnavailableError
 from steersman.settings import Settings
-from tests.own_settings import own_settings
 
 
 @pytest.fixture
