@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from deploy import processes
-from faults.models import write_failing_bundle, write_unloadable_bundle
+from faults.models import write_failing_bundle, write_unloadable_bundle, write_working_bundle
 from faults.system import System, kill
+from services.common.bundle import Bundle
 from steersman.v1 import deployment_pb2
 
 _NOTICED_SECONDS = 30.0
 _LOCKED_SECONDS = 10.0
+_WATCH_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ async def _stop_replica(system: System) -> None:
     victim = system.replicas()[0]
     kill(victim, signal.SIGSTOP)
     try:
-        await system.until(lambda deployment: deployment.replicas_ready == 1, _NOTICED_SECONDS)
+        # A gateway process notices when it has a batch for the replica.
+        await system.until(lambda deployment: deployment.replicas_ready == 1, _NOTICED_SECONDS, anywhere=True)
     finally:
         kill(victim, signal.SIGCONT)
     await system.until_healthy()
@@ -107,29 +110,43 @@ async def _stop_mlflow(system: System) -> None:
 
 async def _swap_back_and_forth(system: System) -> None:
     """Changes what is served while something is away, and changes it back."""
-    system.version += 1
+    version, system.version = system.version, system.next_version()
     await system.deploy(system.version, system.bundle)
     await system.until_healthy()
-    system.version -= 1
+    system.version = version
+    await system.roll_back()
+    await system.until_healthy()
+
+
+async def _deploy_in_vain(system: System, bundle: Bundle, *, anywhere: bool = False) -> None:
+    """Deploys a version that fails, sees that it is told so, and goes back."""
+    await system.deploy(system.next_version(), bundle)
+    await system.until(_has_failed, _NOTICED_SECONDS, anywhere=anywhere)
     await system.roll_back()
     await system.until_healthy()
 
 
 async def _deploy_unloadable(system: System) -> None:
-    bundle = write_unloadable_bundle(system.folder / "unloadable", like=system.bundle)
-    await system.deploy(system.version + 1, bundle)
-    await system.until(_has_failed, _NOTICED_SECONDS)
-    await system.roll_back()
-    await system.until_healthy()
+    await _deploy_in_vain(system, write_unloadable_bundle(system.folder / "unloadable", like=system.bundle))
+
+
+async def _deploy_fatal(system: System) -> None:
+    async def kill_whoever_loads_it() -> None:
+        while True:
+            for process in system.trials():
+                kill(process)
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    killing = asyncio.create_task(kill_whoever_loads_it())
+    try:
+        await _deploy_in_vain(system, write_working_bundle(system.folder / "fatal", seed=1))
+    finally:
+        killing.cancel()
 
 
 async def _deploy_failing(system: System) -> None:
-    bundle = write_failing_bundle(system.folder / "failing")
-    await system.deploy(system.version + 2, bundle)
     # A gateway process finds out when it has a request for the version.
-    await system.until(_has_failed, _NOTICED_SECONDS, anywhere=True)
-    await system.roll_back()
-    await system.until_healthy()
+    await _deploy_in_vain(system, write_failing_bundle(system.folder / "failing"), anywhere=True)
 
 
 def _has_failed(deployment: deployment_pb2.Deployment) -> bool:
@@ -155,6 +172,7 @@ FAULTS = {
         Fault("database-locked", "somebody holds the database for 10 s", _lock_database),
         Fault("mlflow-down", "MLflow is stopped while versions are swapped", _stop_mlflow),
         Fault("version-fails-to-load", "a version is deployed that is no model", _deploy_unloadable),
+        Fault("version-crashes-on-load", "a version is deployed that ends the process it is loaded in", _deploy_fatal),
         Fault("version-fails-on-first-batch", "a version is deployed that fails on real observations", _deploy_failing),
     )
 }

@@ -19,9 +19,9 @@ _SPACE = common_pb2.BoxSpace(dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[4], low=
 _ACTIONS = 2
 
 
-def write_working_bundle(folder: Path) -> Bundle:
-    """Writes a policy that picks the larger one of two linear functions of the observation."""
-    weights = np.random.default_rng(0).normal(size=(4, _ACTIONS)).astype(np.float32)
+def write_working_bundle(folder: Path, seed: int = 0) -> Bundle:
+    """Writes a policy that picks the larger one of two random linear functions of the observation."""
+    weights = np.random.default_rng(seed).normal(size=(4, _ACTIONS)).astype(np.float32)
     nodes = [
         helper.make_node("MatMul", [spaces.OBSERVATION, "weights"], ["logits"]),
         helper.make_node("ArgMax", ["logits"], [spaces.ACTION], axis=1, keepdims=0),

@@ -51,10 +51,20 @@ class System:
         self.folder = folder
         self.bundle: Bundle = write_working_bundle(folder / "working")
         self.version = 1
+        self._newest = 1
+
+    def next_version(self) -> int:
+        """Gives a version that there has never been."""
+        self._newest += 1
+        return self._newest
 
     def replicas(self) -> list[psutil.Process]:
         """Finds the processes of the policy's replicas."""
         return self._named(f"ServeReplica:{POLICY}")
+
+    def trials(self) -> list[psutil.Process]:
+        """Finds the processes in which replicas try what they are to load."""
+        return self._named("services.policy.trial")
 
     def serve_controller(self) -> psutil.Process:
         """Finds the process of Ray Serve's controller."""

@@ -120,7 +120,10 @@ class Settings(BaseSettings):
         50, ge=0, description="When clients that were refused for a full queue are told to try again."
     )
     batch_timeout_seconds: float = Field(
-        10.0, gt=0, description="A replica that has not answered a batch within this time is taken for lost."
+        10.0,
+        gt=0,
+        description="A replica that has not answered a batch within this time is taken for lost; one that has always "
+        "been much faster, within 20 times what it needs, but not before 2 seconds.",
     )
     max_sessions: int = Field(100_000, ge=0, description="Most sessions that one gateway process keeps the state of.")
     session_idle_seconds: float = Field(600.0, gt=0, description="A kept session is forgotten after so long idle.")

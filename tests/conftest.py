@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deploy import stack as local_stack
@@ -18,8 +19,13 @@ from steersman.settings import Settings
 
 
 def pytest_configure() -> None:
-    """Lets fixtures clean up also when the tests are told to end."""
+    """Lets fixtures clean up also when the tests are told to end, and property tests take the time that they need."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # How long examples take says more about what else the machine does than about the tests.
+    hypothesis.settings.register_profile(
+        "steersman", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("steersman")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,13 @@ from steersman.v1 import replica_pb2
 
 _batch_ids = count(1)
 
+_LEAST_PATIENCE_SECONDS = 2.0
+_PATIENCE = 20
+"""How many times longer than its slowest answer lately a replica may take."""
+
+_FORGETTING = 0.99
+"""How much of the slowest answer is remembered after each one."""
+
 
 class Attachment:
     """A replica that is attached.
@@ -46,6 +53,7 @@ class Attachment:
         self._send = send
         self._batches: dict[int, Batch] = {}
         self.last_given = 0
+        self._slowest = 0.0
         self.announce(announce)
 
     def announce(self, announce: replica_pb2.Announce) -> None:
@@ -79,6 +87,22 @@ class Attachment:
     def oldest_given(self) -> float:
         """Time at which it got the batch that it holds longest; infinite if it holds none."""
         return min((batch.given for batch in self._batches.values()), default=math.inf)
+
+    def holds(self, version: int) -> bool:
+        """Tells whether it holds a batch of a version."""
+        return any(batch.version.number == version for batch in self._batches.values())
+
+    def is_overdue(self, now: float, longest: float) -> bool:
+        """Tells whether it owes an answer for so long that it must hang.
+
+        That is, much longer than it has ever needed lately; before its first answer, as long as it may take at most.
+
+        Args:
+            now: Time.
+            longest: Seconds that an answer may take at most.
+        """
+        patience = min(longest, max(_LEAST_PATIENCE_SECONDS, _PATIENCE * self._slowest)) if self._slowest else longest
+        return now - self.oldest_given > patience
 
     def wants_work(self, waiting: int) -> bool:
         """Tells whether a batch would be worth its trip now, whatever it is for.
@@ -123,8 +147,12 @@ class Attachment:
         self._batches[batch.id] = batch
         self._send(batch.message(queue_depth))
 
-    def take_back(self, batch_id: int) -> Batch:
+    def take_back(self, batch_id: int, now: float) -> Batch:
         """Takes a batch off it, since it has answered.
+
+        Args:
+            batch_id: The batch's id.
+            now: Time.
 
         Raises:
             InvalidArgumentError: If it does not hold such a batch.
@@ -132,6 +160,7 @@ class Attachment:
         batch = self._batches.pop(batch_id, None)
         if batch is None:
             raise InvalidArgumentError(f"expected a result for a batch in flight, got one for batch {batch_id}")
+        self._slowest = max(now - batch.given, _FORGETTING * self._slowest)
         return batch
 
     def take_back_all(self) -> list[Batch]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from services.gateway.admission import Limits
 from services.gateway.attachment import Attachment
-from services.gateway.dispatcher import Dispatcher, Loop
+from services.gateway.dispatcher import Dispatcher
+from services.gateway.gathering import Loop
 from services.gateway.routes import Route
 from services.gateway.versions import Version
 from steersman.errors import NotFoundError, UnavailableError
@@ -23,12 +24,14 @@ class Routing:
         before: The route before, which holds while nothing of this one is loaded.
         aliases: Versions by alias.
         versions: The versions that replicas are to hold, loaded or not yet.
+        revision: Of what is wanted.
     """
 
     route: Route | None = None
     before: Route | None = None
     aliases: Mapping[str, int] = field(default_factory=dict)
     versions: frozenset[int] = frozenset()
+    revision: int = 0
 
 
 _NEWEST = Routing()
@@ -62,7 +65,7 @@ class Catalogue:
         if dispatcher is None:
             dispatcher = self._dispatchers[attachment.policy] = Dispatcher(attachment.policy, self._limits, self._loop)
             routing = self._routing.get(attachment.policy, _NEWEST)
-            dispatcher.set_route(routing.route, routing.before)
+            dispatcher.set_route(routing.route, routing.before, routing.revision)
         dispatcher.attach(attachment)
         return dispatcher
 
@@ -87,7 +90,7 @@ class Catalogue:
         self._routing = routing
         for name, dispatcher in self._dispatchers.items():
             found = routing.get(name, _NEWEST)
-            dispatcher.set_route(found.route, found.before)
+            dispatcher.set_route(found.route, found.before, found.revision)
 
     def resolve(self, address: str) -> tuple[Dispatcher, Version, bool]:
         """Finds out what an address means.

@@ -209,7 +209,7 @@ class Deployments:
     def _state_changed(self, state: DesiredState) -> None:
         self._catalogue.set_routing(
             {
-                name: Routing(policy.route, policy.before, policy.aliases, frozenset(policy.uris))
+                name: Routing(policy.route, policy.before, policy.aliases, frozenset(policy.uris), policy.revision)
                 for name, policy in state.policies.items()
             }
         )

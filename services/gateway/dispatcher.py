@@ -9,15 +9,17 @@ Invariants, which the property tests hold it to:
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
 
 from services.gateway.admission import Limits, make_room
 from services.gateway.attachment import Attachment
 from services.gateway.batch import Batch
+from services.gateway.gathering import Gathering, Loop
+from services.gateway.lane import Lane, turn
 from services.gateway.options import Options
+from services.gateway.probation import Probation
 from services.gateway.request_queue import RequestQueue
 from services.gateway.requests import Request, Segment
 from services.gateway.routes import Route, Shadow, Split, split
@@ -33,39 +35,10 @@ from steersman.errors import (
     UnavailableError,
 )
 
+_log = logging.getLogger(__name__)
+
 MAX_ATTEMPTS = 3
 """Replicas that a request may be lost with before it is taken for the cause and fails."""
-
-QUIET_TURNS = 16
-"""Turns of the event loop without news after which a batch is as large as it gets; docs/performance.md measures it."""
-
-MAX_TURNS = 256
-"""Turns with news after which a batch goes off all the same, so that steady arrivals cannot hold it back."""
-
-
-class Loop(Protocol):
-    """What the dispatcher needs of an event loop."""
-
-    def call_soon(self, callback: Callable[[], None], /) -> object:
-        """Runs a function after what is ready now."""
-
-    def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
-        """Runs a function after so many seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """What may share a batch: requests for one version with the same options.
-
-    Attributes:
-        version: The number of the version.
-        options: The options.
-        queue: What waits.
-    """
-
-    version: int
-    options: Options
-    queue: RequestQueue = field(default_factory=RequestQueue)
 
 
 class Dispatcher:
@@ -96,8 +69,9 @@ class Dispatcher:
         self._route_before: Route | None = None
         self._split: Split | None = None
         self._default_version: Version | None = None
-        self._dispatch_is_due = False
-        self._news = self._quiet_turns = self._turns = 0
+        self._revision = 0
+        self._probation = Probation()
+        self._gathering = Gathering(loop, self._is_wanted, self._is_alone, self._dispatch)
         self._delay_is_running = False
 
     @property
@@ -139,13 +113,22 @@ class Dispatcher:
         assert self._split is not None  # noqa: S101 - the caller has looked for a default version
         return self._versions[self._split.pick(point)]
 
-    def set_route(self, route: Route | None, before: Route | None) -> None:
+    @property
+    def given_up(self) -> Mapping[int, str]:
+        """Why versions get nothing that another one can answer as well: they failed before they ever answered."""
+        return self._probation.given_up
+
+    def set_route(self, route: Route | None, before: Route | None, revision: int = 0) -> None:
         """Splits traffic from now on; what waits already goes where it was going.
 
         Args:
             route: How.
             before: The route before, which holds while nothing of this one is loaded.
+            revision: Of what is wanted. Whenever it changes, versions that were given up get another chance.
         """
+        if revision != self._revision:
+            self._revision = revision
+            self._probation.pardon()
         if (route.shadow if route else None) != self.shadow:
             self.shadow_statistics = ShadowStatistics()
         self._route, self._route_before = route, before
@@ -169,7 +152,7 @@ class Dispatcher:
         segment = Segment(request, 0, request.size)
         make_room(self._limits, [lane.queue for lane in self._lanes.values()], segment)
         self._lane(request).queue.push(segment)
-        self._dispatch_soon()
+        self._gathering.tell()
 
     def attach(self, attachment: Attachment) -> None:
         """Takes a replica."""
@@ -181,7 +164,15 @@ class Dispatcher:
         self._attachments.remove(attachment)
         lost = attachment.take_back_all()
         self.statistics.requeued_batches += len(lost)
-        segments = [segment for batch in lost for segment in batch.segments]
+        segments = []
+        for batch in lost:
+            if self._is_on_trial(batch.version.number):
+                reason = (
+                    f"the replica that computed its first batch was lost; version {batch.version.number} is to blame"
+                )
+                segments += self._spare(batch, reason, lost=True)
+            else:
+                segments += batch.segments
         for request in {segment.request: None for segment in segments}:
             request.attempts += 1
             # Whoever was there twice computes alone from now on, so that one bad request cannot fail the others.
@@ -201,13 +192,14 @@ class Dispatcher:
                 for number, version in attachment.versions.items()
             )
         )
+        self._probation.forget(self._versions)
         self._split_anew()
         if self._attachments:
             self._rehome()
-        self._dispatch_soon()
+        self._gathering.tell()
 
     def _split_anew(self) -> None:
-        self._split = split(self._route, self._route_before, self._versions)
+        self._split = split(self._route, self._route_before, self._probation.usable(self._versions))
         self._default_version = self._versions[self._split.main_version] if self._split else None
 
     def answer(self, attachment: Attachment, batch_id: int, outcome: Callable[[Batch], None]) -> None:
@@ -221,9 +213,11 @@ class Dispatcher:
         Raises:
             InvalidArgumentError: If the replica does not hold such a batch.
         """
-        batch = attachment.take_back(batch_id)
+        batch = attachment.take_back(batch_id, self._clock())
         try:
             outcome(batch)
+            if not self._probation.is_proven(batch.version.number):
+                self._probation.succeeded(batch.version.number)
         except UnavailableError:
             # The replica cannot compute this version any more; others can, or nobody.
             self._return(batch.segments)
@@ -232,14 +226,17 @@ class Dispatcher:
             for segment in batch.segments:
                 segment.request.fail(error)
         except SteersmanError as error:
-            if len(batch.segments) == 1:
-                batch.segments[0].request.fail(error)
+            segments = batch.segments
+            if self._is_on_trial(batch.version.number):
+                segments = self._spare(batch, str(error))
+            if len(segments) == 1:
+                segments[0].request.fail(error)
             else:
                 # One of them is the cause: alone, only that one fails.
-                for segment in batch.segments:
+                for segment in segments:
                     segment.request.isolated = True
-                self._return(batch.segments)
-        self._dispatch_soon()
+                self._return(segments)
+        self._gathering.tell()
 
     def expire(self) -> None:
         """Fails what waits beyond its deadline. Needed only while no replica is free: dispatching looks by itself."""
@@ -264,6 +261,48 @@ class Dispatcher:
         if lane is None:
             lane = self._lanes[key] = Lane(*key)
         return lane
+
+    def _is_on_trial(self, version: int) -> bool:
+        """Tells whether a version has never answered, and there is another one to fall back on."""
+        return not self._probation.is_proven(version) and any(
+            other != version and other not in self._probation.given_up for other in self._versions
+        )
+
+    def _spare(self, batch: Batch, reason: str, *, lost: bool = False) -> list[Segment]:
+        """Takes note that a version on trial has failed, and lets another one answer what it can answer as well.
+
+        Returns:
+            What has to stay with the version.
+        """
+        version = batch.version.number
+        is_given_up = self._probation.failed(version, reason, lost=lost)
+        others = [other for other in self._probation.usable(self._versions) if other != version]
+        found = split(self._route, self._route_before, others)
+        assert found is not None  # noqa: S101 - there is another one, or it would not be on trial
+        successor = self._versions[found.main_version]
+        if is_given_up:
+            _log.warning("policy %s gives version %d up: %s", self.policy, version, reason)
+            self._split_anew()
+            for lane in [lane for lane in self._lanes.values() if lane.version == version]:
+                for segment in lane.queue.drain():
+                    if not self._follow(segment, successor):
+                        lane.queue.push(segment)
+        return [segment for segment in batch.segments if not self._follow(segment, successor)]
+
+    def _follow(self, segment: Segment, successor: Version) -> bool:
+        """Queues a request that any version may answer for another one, if that takes and gives the same."""
+        request = segment.request
+        if request.finished:
+            return True
+        if request.pinned or request.version.state or not successor.takes_the_same_as(request.version):
+            return False
+        if segment.size != request.size:
+            # The rest of it is elsewhere; whoever asks again gets all of it from one version.
+            request.fail(UnavailableError(f"policy {self.policy!r} moved on to version {successor.number} meanwhile"))
+        else:
+            request.version = successor
+            self._lane(request).queue.push(segment)
+        return True
 
     def _rehome(self) -> None:
         """Moves what waits for a version that no replica has any more to the version that took its place."""
@@ -293,55 +332,28 @@ class Dispatcher:
                     "but its last replica has unloaded it"
                 )
             )
-        elif segment.size != request.size or not successor.takes_the_same_as(request.version):
-            request.fail(UnavailableError(f"policy {self.policy!r} moved on to version {successor.number} meanwhile"))
-        else:
-            request.version = successor
-            self._lane(request).queue.push(segment)
+        elif not self._follow(segment, successor):
+            request.fail(
+                UnavailableError(
+                    f"policy {self.policy!r} moved on meanwhile to version {successor.number}, which takes other input"
+                )
+            )
 
-    def _dispatch_soon(self) -> None:
-        """Dispatches after everything that is ready now, so that requests which came together travel together."""
-        self._news += 1
-        if not self._dispatch_is_due:
-            self._dispatch_is_due = True
-            self._news = self._quiet_turns = 0
-            self._loop.call_soon(self._gather)
-
-    def _gather(self) -> None:
-        """Dispatches once several turns of the event loop have brought nothing new.
-
-        A request takes several turns from the wire to its queue, so under load there are always some on their way. To
-        send off what happens to be here would cost a whole batch for one or two observations, just when the gateway has
-        no time to spare. Turns without news take microseconds, so this adds nothing that can be felt at light load; and
-        a request that is alone, as from a single caller, is not held up at all.
-        """
-        if self._news:
-            self._news = self._quiet_turns = 0
-            self._turns += 1
-        else:
-            self._quiet_turns += 1
+    def _is_wanted(self) -> bool:
+        """Tells whether any replica would take a batch."""
         waiting = self.waiting
-        if not any(attachment.wants_work(waiting) for attachment in self._attachments):
-            # Nobody would take a batch, so there is nothing to gather one for; the next answer comes back to this.
-            self._turns = 0
-            self._dispatch_is_due = False
-        elif self._quiet_turns >= QUIET_TURNS or self._turns >= MAX_TURNS or self._is_alone(waiting):
-            self._turns = 0
-            self._dispatch()
-        else:
-            self._loop.call_soon(self._gather)
+        return any(attachment.wants_work(waiting) for attachment in self._attachments)
 
-    def _is_alone(self, waiting: int) -> bool:
+    def _is_alone(self) -> bool:
         """Tells whether a single request is all that this policy has to do."""
-        return waiting <= 1 and not any(attachment.in_flight for attachment in self._attachments)
+        return self.waiting <= 1 and not any(attachment.in_flight for attachment in self._attachments)
 
     def _dispatch(self) -> None:
         """Gives what waits to the replicas that can take it: the lane first whose turn it is, to the idlest replica."""
-        self._dispatch_is_due = False
         now = self._clock()
         lanes = [lane for lane in self._lanes.values() if lane.queue.waiting]
         if len(lanes) > 1:
-            lanes.sort(key=_turn)
+            lanes.sort(key=turn)
         kept_free: set[int] = set()
         for lane in lanes:
             self._dispatch_lane(lane, now, kept_free)
@@ -352,6 +364,8 @@ class Dispatcher:
     def _dispatch_lane(self, lane: Lane, now: float, kept_free: set[int]) -> None:
         queue = lane.queue
         while waiting := queue.waiting:
+            if self._is_on_trial(lane.version) and any(entry.holds(lane.version) for entry in self._attachments):
+                return  # its first batch tells
             isolated = queue.head_is_isolated
             candidates = [
                 attachment
@@ -389,7 +403,7 @@ class Dispatcher:
 
     def _end_delay(self) -> None:
         self._delay_is_running = False
-        self._dispatch_soon()
+        self._gathering.tell()
 
     def _give(self, attachment: Attachment, lane: Lane, segments: list[Segment], now: float) -> None:
         for segment in segments:
@@ -397,13 +411,6 @@ class Dispatcher:
         self.statistics.batches += 1
         self.statistics.batched_observations += sum([segment.size for segment in segments])
         attachment.give(self._versions[lane.version], lane.options, segments, now, self.waiting)
-
-
-def _turn(lane: Lane) -> tuple[bool, bool, float]:
-    """Orders lanes: what went wrong first, interactive requests before others, then whoever has waited longest."""
-    head = lane.queue.head
-    assert head is not None  # noqa: S101 - only lanes in which something waits are ordered
-    return not head.request.isolated, not head.request.interactive, head.request.arrived
 
 
 def _busyness(attachment: Attachment) -> tuple[int, int]:

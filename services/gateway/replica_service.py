@@ -20,6 +20,8 @@ from steersman.v1 import replica_pb2
 
 _log = logging.getLogger(__name__)
 
+_WATCH_SECONDS = 0.5
+
 
 class ReplicaService:
     """Listens for replicas. A replica is attached for as long as its connection lives.
@@ -29,8 +31,8 @@ class ReplicaService:
         waiting_room: Where requests wait for the first replica of a policy.
         address: Where it listens; taken at once.
         max_message_bytes: The largest message that a replica may send.
-        batch_timeout: Seconds after which a replica that has not answered a batch, or not announced itself, is taken
-            for lost.
+        batch_timeout: Seconds that a replica may take to answer a batch, or to announce itself, until it is taken for
+            lost; less for one that has always been much faster.
 
     Attributes:
         address: Where it listens; with the real port where port 0 was asked for.
@@ -80,11 +82,11 @@ class ReplicaService:
     async def _watch(self) -> None:
         """Hangs up on replicas that hang: they keep their connections open, so only the clock can tell."""
         while True:
-            await asyncio.sleep(self._batch_timeout / 4)
-            overdue = time.monotonic() - self._batch_timeout
+            await asyncio.sleep(min(self._batch_timeout / 4, _WATCH_SECONDS))
+            now = time.monotonic()
             for connection in list(self._connections):
-                if connection.waiting_since < overdue:
-                    _log.warning("%s did not answer within %g s", connection.peer, self._batch_timeout)
+                if connection.is_overdue(now, self._batch_timeout):
+                    _log.warning("%s hangs, or is much slower than it was", connection.peer)
                     connection.abort()
 
 
@@ -114,10 +116,16 @@ class ReplicaConnection(FrameProtocol):
         self._attachment: Attachment | None = None
         self._dispatcher: Dispatcher | None = None
 
-    @property
-    def waiting_since(self) -> float:
-        """Since when the replica owes an answer, or its announcement; infinite if it owes none."""
-        return self._opened if self._attachment is None else self._attachment.oldest_given
+    def is_overdue(self, now: float, longest: float) -> bool:
+        """Tells whether the replica owes an answer, or its announcement, for too long.
+
+        Args:
+            now: Time of `time.monotonic`.
+            longest: Seconds that either may take at most.
+        """
+        if self._attachment is None:
+            return now - self._opened > longest
+        return self._attachment.is_overdue(now, longest)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes note of itself."""

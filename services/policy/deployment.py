@@ -23,6 +23,7 @@ from services.common.logs import configure_logging
 from services.policy.replica import Replica
 from services.policy.runtime import PolicyRuntime
 from services.policy.store import fetch_bundle
+from services.policy.trial import try_bundle
 from steersman import spaces
 from steersman.errors import InvalidArgumentError, SteersmanError
 
@@ -64,6 +65,7 @@ class PolicyReplica:
         )
         self._started = False
         self._default = 0
+        self._uris: dict[int, str] = {}
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Holds the versions that are wanted now; Ray Serve calls this at the start and on each change.
@@ -75,9 +77,12 @@ class PolicyReplica:
             SteersmanError: If a version cannot be loaded and there is none that goes on.
         """
         self._default = user_config["default"]
-        loaders = {int(version): functools.partial(self._load, uri) for version, uri in user_config["versions"].items()}
+        uris = {int(version): uri for version, uri in user_config["versions"].items()}
+        is_only = len(uris) == 1
+        loaders = {version: functools.partial(self._load, version, uri, is_only) for version, uri in uris.items()}
+        replaced = {version for version, uri in uris.items() if self._uris.get(version) != uri}
         try:
-            await self._replica.load(loaders)
+            await self._replica.load(loaders, replaced)
         except SteersmanError as error:
             # Ray Serve replaces replicas that fail here. One that can still answer goes on, and the gateways know why.
             if not self._replica.versions:
@@ -87,8 +92,14 @@ class PolicyReplica:
             self._started = True
             self._replica.start()
 
-    def _load(self, uri: str) -> PolicyRuntime:
-        return PolicyRuntime(fetch_bundle(uri, self._cache, self._mlflow_url))
+    def _load(self, version: int, uri: str, is_only: bool) -> PolicyRuntime:
+        bundle = fetch_bundle(uri, self._cache, self._mlflow_url)
+        if self._replica.versions or not is_only:
+            # There are versions that would be lost with this process.
+            try_bundle(bundle, self._cache / "tried")
+        runtime = PolicyRuntime(bundle)
+        self._uris[version] = uri
+        return runtime
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Gives Ray Serve what `services.policy.autoscaling` decides by; Ray Serve asks this every now and then."""

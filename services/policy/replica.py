@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 
 from google.protobuf import json_format, struct_pb2
@@ -13,7 +13,7 @@ from google.protobuf import json_format, struct_pb2
 from services.policy.attachment import GatewayAttachment
 from services.policy.load import LoadMeter
 from services.policy.runtime import GREEDY, Choice, PolicyRuntime, Tensors
-from steersman.errors import SteersmanError, UnavailableError
+from steersman.errors import InternalError, SteersmanError, UnavailableError
 from steersman.v1 import replica_pb2
 
 _log = logging.getLogger(__name__)
@@ -69,31 +69,37 @@ class Replica:
         """The versions that are loaded, by number."""
         return MappingProxyType(dict(self._runtimes))
 
-    async def load(self, loaders: Mapping[int, Callable[[], PolicyRuntime]]) -> None:
+    async def load(
+        self, loaders: Mapping[int, Callable[[], PolicyRuntime]], replaced: Collection[int] = frozenset()
+    ) -> None:
         """Holds these versions from now on; what is loaded already stays, what is not listed goes.
 
-        New versions are loaded and warmed in a thread while the old ones answer. Only when all of them are ready are
-        they announced and the old ones let go, so a version that fails to load leaves everything as it was; the
-        gateways are told why.
+        New versions are loaded and warmed in a thread while the old ones answer, and announced only when all of them
+        are ready. Of versions that fail to load the gateways are told why, and then nothing goes that was there before.
 
         Args:
             loaders: For each version what loads it.
+            replaced: Those of them that are to be loaded anew, since they are not the same any more.
 
         Raises:
-            SteersmanError: What a loader raises.
+            SteersmanError: Why the first of those that failed could not be loaded.
         """
-        runtimes = {}
+        runtimes: dict[int, PolicyRuntime] = {}
+        failed: dict[int, SteersmanError] = {}
         for version, loader in loaders.items():
-            held = self._runtimes.get(version)
+            held = None if version in replaced else self._runtimes.get(version)
             try:
                 runtimes[version] = held if held is not None else await asyncio.to_thread(loader)
             except SteersmanError as error:
-                self._failed = {version: str(error)}
-                self._tell_gateways()
-                raise
-        self._runtimes, self._failed = runtimes, {}
-        _log.info("%s holds versions %s", self._replica_id, sorted(runtimes))
+                failed[version] = error
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other versions go on
+                failed[version] = InternalError(f"version {version} cannot be loaded: {type(error).__name__}: {error}")
+        self._runtimes = {**self._runtimes, **runtimes} if failed else runtimes
+        self._failed = {version: str(reason) for version, reason in failed.items()}
+        _log.info("%s holds versions %s", self._replica_id, sorted(self._runtimes))
         self._tell_gateways()
+        if failed:
+            raise next(iter(failed.values()))
 
     def start(self) -> None:
         """Starts to dial the gateways, and keeps dialling those that cannot be reached."""

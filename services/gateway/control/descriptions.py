@@ -61,7 +61,7 @@ def describe(
     )
     if dispatcher is not None and policy.route.shadow is not None:
         deployment.shadow.CopyFrom(dispatcher.shadow_statistics.message())
-    reason = _failed_load(dispatcher, policy.route)
+    reason = _broken_version(dispatcher, policy.route)
     if not reason and application is not None and is_told:
         reason = _failure(application)
     if reason:
@@ -152,9 +152,15 @@ def _ready(dispatcher: Dispatcher | None, route: Route) -> int:
     )
 
 
-def _failed_load(dispatcher: Dispatcher | None, route: Route) -> str:
-    """Says why replicas that go on with other versions could not load one of the route; empty if none failed."""
-    for attachment in dispatcher.attachments if dispatcher else []:
+def _broken_version(dispatcher: Dispatcher | None, route: Route) -> str:
+    """Says why a version of the route does not answer while others go on: it did not load, or failed at once."""
+    if dispatcher is None:
+        return ""
+    for version, reason in dispatcher.given_up.items():
+        if version in route.versions:
+            others = ", ".join(str(other) for other in dispatcher.versions if other not in dispatcher.given_up)
+            return f"version {version} failed before it ever answered: {reason}; version {others} goes on"
+    for attachment in dispatcher.attachments:
         for version in sorted(route.versions & attachment.failed_versions.keys()):
             if not attachment.leaving:
                 others = ", ".join(map(str, attachment.versions))

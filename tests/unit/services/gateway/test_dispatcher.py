@@ -7,7 +7,9 @@ from services.gateway.admission import Limits
 from services.gateway.batch import Batch
 from services.gateway.dispatcher import MAX_ATTEMPTS, Dispatcher
 from services.gateway.options import Options
+from services.gateway.probation import MAX_FAILURES
 from services.gateway.requests import Request
+from services.gateway.routes import Route
 from steersman.errors import (
     DeadlineExceededError,
     InternalError,
@@ -424,6 +426,84 @@ def test_what_waits_can_be_failed_as_a_whole() -> None:
     stage.dispatcher.fail_all(UnavailableError("undeployed"))
     assert str(waiting.error) == "undeployed"
     assert stage.dispatcher.waiting == 0
+
+
+def on_trial(*replicas: NumberReplica) -> Stage:
+    """Makes a stage where traffic has just moved from version 1, which has answered, to version 2, which has not."""
+    stage = Stage(*replicas)
+    stage.dispatcher.set_route(Route({1: 1.0}), None)
+    stage.submit(1)
+    stage.answer(next(replica for replica in replicas if replica.inbox))
+    stage.dispatcher.set_route(Route({2: 1.0}), Route({1: 1.0}), 1)
+    stage.finished.clear()
+    return stage
+
+
+def test_a_version_that_has_never_answered_is_tried_with_one_batch() -> None:
+    replicas = [NumberReplica(name, versions=(1, 2)) for name in ("first", "second")]
+    stage = on_trial(*replicas)
+    stage.submit(1, version=2)
+    stage.submit(1, 1, version=2)
+    assert sum(len(replica.inbox) for replica in replicas) == 1
+    stage.answer(next(replica for replica in replicas if replica.inbox))
+    assert [sizes(replica) for replica in replicas] == [[1], [1]], "from now on all of them compute it"
+
+
+def test_a_version_that_never_answers_is_given_up_and_loses_nothing() -> None:
+    replica = NumberReplica(versions=(1, 2), credit=1)
+    stage = on_trial(replica)
+    failures = 0
+    while 2 not in stage.dispatcher.given_up:
+        stage.submit(1, version=2)
+        assert replica.inbox[0].version == 2
+        stage.fail(replica, InternalError("the model failed"))
+        failures += 1
+        stage.answer(replica)
+    assert failures == MAX_FAILURES
+    assert [entry.version.number for entry in stage.finished] == [1] * failures
+    for entry in stage.finished:
+        assert_answered(entry)
+    assert stage.dispatcher.given_up == {2: "the model failed"}
+    assert stage.dispatcher.pick(0.5).number == 1
+    stage.dispatcher.set_route(Route({2: 1.0}), Route({1: 1.0}), 2)
+    assert stage.dispatcher.pick(0.5).number == 2, "somebody has changed what is wanted, so it is tried again"
+
+
+def test_a_version_that_takes_its_replica_along_does_so_once() -> None:
+    replicas = [NumberReplica(name, versions=(1, 2)) for name in ("first", "second")]
+    stage = on_trial(*replicas)
+    requests = stage.submit(1, 1, 1, version=2) + stage.submit(1, version=2)
+    (victim,) = [replica for replica in replicas if replica.inbox]
+    stage.lose(victim)
+    (other,) = [replica for replica in replicas if replica is not victim]
+    while other.inbox:
+        assert other.inbox[0].version == 1
+        stage.answer(other)
+    for entry in requests:
+        assert_answered(entry)
+
+
+def test_an_observation_that_no_version_can_compute_fails_alone_on_trial() -> None:
+    replica = NumberReplica(versions=(1, 2), credit=1)
+    stage = on_trial(replica)
+    (poison,) = stage.submit(1, version=2)
+    stage.fail(replica, InternalError("cannot be computed"))
+    assert [batch.version for batch in replica.inbox] == [1]
+    stage.fail(replica, InternalError("cannot be computed"))
+    assert isinstance(poison.error, InternalError)
+    assert not stage.dispatcher.given_up
+    (good,) = stage.submit(1, version=2)
+    stage.answer(replica)
+    assert_answered(good)
+    assert good.version.number == 2
+
+
+def test_whoever_names_a_version_gets_its_error() -> None:
+    replica = NumberReplica(versions=(1, 2), credit=1)
+    stage = on_trial(replica)
+    (pinned,) = stage.submit(1, version=2, pinned=True)
+    stage.fail(replica, InternalError("the model failed"))
+    assert isinstance(pinned.error, InternalError)
 
 
 class AnyInterleaving(RuleBasedStateMachine):

@@ -1,0 +1,73 @@
+"""Gathering: when to send off what waits, so that requests which come together travel together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+QUIET_TURNS = 16
+"""Turns of the event loop without news after which a batch is as large as it gets; docs/performance.md measures it."""
+
+MAX_TURNS = 256
+"""Turns with news after which a batch goes off all the same, so that steady arrivals cannot hold it back."""
+
+
+class Loop(Protocol):
+    """What is needed of an event loop."""
+
+    def call_soon(self, callback: Callable[[], None], /) -> object:
+        """Runs a function after what is ready now."""
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> object:
+        """Runs a function after so many seconds."""
+
+
+class Gathering:
+    """Dispatches once several turns of the event loop have brought nothing new.
+
+    A request takes several turns from the wire to its queue, so under load there are always some on their way. To send
+    off what happens to be here would cost a whole batch for one or two observations, just when the gateway has no time
+    to spare. Turns without news take microseconds, so this adds nothing that can be felt at light load; and a request
+    that is alone, as from a single caller, is not held up at all.
+
+    Args:
+        loop: The event loop.
+        is_wanted: Tells whether anybody would take a batch.
+        is_alone: Tells whether a single request is all that there is to do.
+        dispatch: Sends off what waits.
+    """
+
+    def __init__(
+        self, loop: Loop, is_wanted: Callable[[], bool], is_alone: Callable[[], bool], dispatch: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._is_wanted = is_wanted
+        self._is_alone = is_alone
+        self._dispatch = dispatch
+        self._is_due = False
+        self._news = self._quiet_turns = self._turns = 0
+
+    def tell(self) -> None:
+        """Takes note of news: a request, an answer, a replica."""
+        self._news += 1
+        if not self._is_due:
+            self._is_due = True
+            self._news = self._quiet_turns = 0
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        if self._news:
+            self._news = self._quiet_turns = 0
+            self._turns += 1
+        else:
+            self._quiet_turns += 1
+        if not self._is_wanted():
+            # Nobody would take a batch, so there is nothing to gather one for; the next answer comes back to this.
+            self._turns = 0
+            self._is_due = False
+        elif self._quiet_turns >= QUIET_TURNS or self._turns >= MAX_TURNS or self._is_alone():
+            self._turns = 0
+            self._is_due = False
+            self._dispatch()
+        else:
+            self._loop.call_soon(self._turn)
