@@ -63,7 +63,7 @@ docs: setup ## Generate docs/settings.md and docs/supported.md
 
 clean: ## Stop the local stack and delete all that was made, the virtual environment included
 	@if [ -e $(INSTALLED) ]; then $(BIN)/python -m deploy.local down; fi
-	rm -rf $(VENV) var steersman/v1 .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) var steersman/v1 steersman/inference .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -76,5 +76,5 @@ $(INSTALLED): pyproject.toml constraints.txt deploy/install.py | $(VENV)/bin/pyt
 	@$(BIN)/python deploy/install.py --torch=$(TORCH)
 	@touch $@
 
-$(STUBS): $(INSTALLED) protos/generate.py $(wildcard protos/steersman/v1/*.proto)
+$(STUBS): $(INSTALLED) protos/generate.py $(wildcard protos/steersman/v1/*.proto protos/steersman/*/v1/*.proto)
 	@$(BIN)/python protos/generate.py
