@@ -54,16 +54,16 @@ def read_inputs(request: inference_pb2.ModelInferRequest) -> dict[str, InputTens
     if raw and len(raw) != len(inputs):
         raise InvalidArgumentError(f"expected raw_input_contents for each of {len(inputs)} inputs, got {len(raw)}")
     found = {}
-    for index, tensor in enumerate(inputs):
-        if raw:
+    if raw:
+        for tensor, data in zip(inputs, raw, strict=True):
             if tensor.HasField("contents"):
                 raise InvalidArgumentError(
                     f"expected no contents in input {tensor.name!r}, since the request has raw_input_contents"
                 )
-            data = raw[index]
-        else:
-            data = _typed(tensor)
-        found[tensor.name] = InputTensor(read_datatype(tensor.datatype), tuple(tensor.shape), data)
+            found[tensor.name] = InputTensor(read_datatype(tensor.datatype), tuple(tensor.shape), data)
+    else:
+        for tensor in inputs:
+            found[tensor.name] = InputTensor(read_datatype(tensor.datatype), tuple(tensor.shape), _typed(tensor))
     if len(found) != len(inputs):
         raise InvalidArgumentError(f"expected each input once, got {sorted(tensor.name for tensor in inputs)}")
     return found

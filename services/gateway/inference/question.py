@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.gateway.inference.inputs import InputTensor, read_inputs
 from services.gateway.inference.outputs import check_outputs
@@ -17,8 +17,7 @@ from steersman.inference.v1 import inference_pb2
 from steersman.v1 import policy_pb2
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A request, read as far as that goes without knowing the policy.
 
     Attributes:
@@ -57,7 +56,8 @@ def read_question(request: inference_pb2.ModelInferRequest) -> Question:
         NotFoundError: If no policy can have such a version.
     """
     parameters = read_parameters(request.parameters)
-    outputs = tuple([output.name for output in request.outputs])
+    wanted = request.outputs
+    outputs = tuple([output.name for output in wanted]) if wanted else ()
     address = address_of(request.model_name, request.model_version)
     is_plain = parameters is NO_PARAMETERS and not outputs
     message = _plain(address) if is_plain else _write(address, parameters, outputs)

@@ -14,7 +14,7 @@ from services.gateway.actor import actor_of
 from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
 from services.gateway.inference import descriptions
-from services.gateway.inference.outputs import write_outputs
+from services.gateway.inference.outputs import ResponseWriter
 from services.gateway.inference.question import address_of, read_question
 from services.gateway.inference.repository import Repository
 from services.gateway.inference.statistics import write_statistics
@@ -30,6 +30,8 @@ SERVICE_NAME = "inference.GRPCInferenceService"
 """What the protocol calls the service; our stubs have it in a package of our own."""
 
 _EXTENSIONS = ("model_configuration", "model_repository", "parameters", "schedule_policy", "sequence", "statistics")
+
+_WRITER = ResponseWriter(final=False)
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -140,8 +142,8 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
             request,
             deadline,
         )
-        response = inference_pb2.ModelInferResponse(id=request.id)
-        write_outputs(answered, question.outputs, response)
+        response = inference_pb2.ModelInferResponse()
+        _WRITER.write(answered, question.outputs, request.id, response)
         self._intake.keep_state(answered, end=question.parameters.sequence_end)
         return response
 

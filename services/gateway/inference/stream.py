@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from services.gateway.inference.outputs import write_outputs
+from services.gateway.inference.outputs import ResponseWriter
 from services.gateway.inference.question import Question, read_question
 from services.gateway.intake import Intake
 from services.gateway.message_stream import MessageStream
@@ -22,7 +22,7 @@ from services.gateway.waiting_room import WaitingRoom
 from steersman.errors import SteersmanError, UnavailableError
 from steersman.inference.v1 import inference_pb2
 
-_FINAL = "triton_final_response"
+_WRITER = ResponseWriter(final=True)
 
 
 @dataclass(slots=True, eq=False)
@@ -104,10 +104,7 @@ class InferStream:
                 self._refuse(entry, request.error)
                 return
             answer = inference_pb2.ModelStreamInferResponse()
-            response = answer.infer_response
-            response.id = entry.id
-            response.parameters[_FINAL].bool_param = True
-            write_outputs(request, question.outputs, response)
+            _WRITER.write(request, question.outputs, entry.id, answer.infer_response)
             self._intake.keep_state(request, end=question.parameters.sequence_end)
             self._answer(entry, answer)
 
