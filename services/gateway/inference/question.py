@@ -55,12 +55,11 @@ def read_question(request: inference_pb2.ModelInferRequest) -> Question:
         InvalidArgumentError: If it makes no sense, whatever the policy.
         NotFoundError: If no policy can have such a version.
     """
+    if not request.parameters and not request.outputs:
+        return Question(_plain(request.model_name, request.model_version), read_inputs(request), (), NO_PARAMETERS)
     parameters = read_parameters(request.parameters)
-    wanted = request.outputs
-    outputs = tuple([output.name for output in wanted]) if wanted else ()
-    address = address_of(request.model_name, request.model_version)
-    is_plain = parameters is NO_PARAMETERS and not outputs
-    message = _plain(address) if is_plain else _write(address, parameters, outputs)
+    outputs = tuple([output.name for output in request.outputs])
+    message = _write(address_of(request.model_name, request.model_version), parameters, outputs)
     return Question(message, read_inputs(request), outputs, parameters)
 
 
@@ -84,8 +83,8 @@ def address_of(model_name: str, model_version: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _plain(address: str) -> policy_pb2.ActRequest:
-    return policy_pb2.ActRequest(policy=address)
+def _plain(model_name: str, model_version: str) -> policy_pb2.ActRequest:
+    return policy_pb2.ActRequest(policy=address_of(model_name, model_version))
 
 
 def _write(address: str, parameters: Parameters, outputs: tuple[str, ...]) -> policy_pb2.ActRequest:
