@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 STUBS := steersman/v1/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo test train-check bench format docs clean
+.PHONY: help setup up down status logs demo test train-check bench faults format docs clean
 
 help: ## List what can be made
 	@echo "Steersman: train, serve and evaluate reinforcement-learning policies."
@@ -53,6 +53,9 @@ SECTION ?= serve
 bench: setup ## Measure against a bare server and Ray Serve; ten minutes of an otherwise idle machine
 	$(BIN)/python -m bench --section $(SECTION)
 
+faults: setup ## Kill, hang and break parts of a stack under load, and count what clients notice; five minutes
+	$(BIN)/python -m faults
+
 format: setup ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -63,7 +66,7 @@ docs: setup ## Generate docs/settings.md and docs/supported.md
 
 clean: ## Stop the local stack and delete all that was made, the virtual environment included
 	@if [ -e $(INSTALLED) ]; then $(BIN)/python -m deploy.local down; fi
-	rm -rf $(VENV) var steersman/v1 .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) var steersman/v1 steersman/inference .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -76,5 +79,5 @@ $(INSTALLED): pyproject.toml constraints.txt deploy/install.py | $(VENV)/bin/pyt
 	@$(BIN)/python deploy/install.py --torch=$(TORCH)
 	@touch $@
 
-$(STUBS): $(INSTALLED) protos/generate.py $(wildcard protos/steersman/v1/*.proto)
+$(STUBS): $(INSTALLED) protos/generate.py $(wildcard protos/steersman/v1/*.proto protos/steersman/*/v1/*.proto)
 	@$(BIN)/python protos/generate.py

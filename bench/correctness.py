@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import httpx
 
 from bench.loads import Load
 from bench.models import Models
+from bench.protocols import STEERSMAN, Protocol
 from bench.systems.floor import InlinePolicy
-from steersman.v1 import policy_pb2, policy_pb2_grpc
 
 _Answer = TypeVar("_Answer")
 _PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 
 
-def wait_for_right_answer(target: str, load: Load, models: Models) -> None:
+def wait_for_right_answer(target: str, load: Load, models: Models, protocol: Protocol = STEERSMAN) -> None:
     """Waits until a target answers the request of a load, and checks what it says.
 
     Args:
         target: `host:port` of a gRPC server, or an HTTP URL.
         load: The load.
         models: What it serves.
+        protocol: What a gRPC server is spoken to in.
 
     Raises:
         RuntimeError: If it does not answer in time, or with another action than the model's.
@@ -36,22 +37,22 @@ def wait_for_right_answer(target: str, load: Load, models: Models) -> None:
         if action not in (0, 1):
             raise RuntimeError(f"expected {target} to answer with action 0 or 1, got {action!r}")
         return
-    request = load.request()
-    expected = InlinePolicy(str(models.by_policy[load.policy].model_path)).answer(request)
-    answer = _until_answered(lambda: _ask(target, load, request), target)
-    if answer.action != expected.action:
-        raise RuntimeError(f"expected {target} to answer {load.name} with {expected.action}, got {answer.action}")
+    answer = InlinePolicy(str(models.by_policy[load.policy].model_path)).answer(load.request())
+    expected = {name: tensor.data for name, tensor in answer.action.items()}
+    action = _until_answered(lambda: _ask(target, load, protocol), target)
+    if action != expected:
+        raise RuntimeError(f"expected {target} to answer {load.name} with {expected}, got {action}")
 
 
-def _ask(target: str, load: Load, request: policy_pb2.ActRequest) -> policy_pb2.ActResponse:
+def _ask(target: str, load: Load, protocol: Protocol) -> dict[str, bytes]:
     metadata = (("application", load.policy),)
     with grpc.insecure_channel(target) as channel:
-        stub = policy_pb2_grpc.PolicyServiceStub(channel)
         if load.kind != "stream":
-            return stub.Act(request, metadata=metadata, timeout=5)
-        messages = iter([policy_pb2.ActStreamRequest(id=1, request=request)])
-        (answer,) = stub.ActStream(messages, metadata=metadata, timeout=5)
-        return answer.response
+            unary: Any = channel.unary_unary(protocol.unary_method)
+            return protocol.action(unary(protocol.request(load), metadata=metadata, timeout=5))
+        stream: Any = channel.stream_stream(protocol.stream_method)
+        (answer,) = stream(iter([protocol.message(load, 1)]), metadata=metadata, timeout=5)
+        return protocol.message_action(answer)
 
 
 def _ask_http(url: str) -> object:

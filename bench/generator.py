@@ -1,4 +1,4 @@
-"""The load generator, in a process of its own: `python -m bench.generator TARGET LOAD SECONDS [--rate RATE]`.
+"""The load generator, in a process of its own: `python -m bench.generator TARGET LOAD SECONDS [OPTIONS]`.
 
 The same for every system, and lean: requests are serialised once, answers are not parsed, and a closed loop keeps a
 fixed number of them in flight. It prints one JSON object.
@@ -21,14 +21,8 @@ import grpc
 import numpy as np
 
 from bench.loads import LOADS, Load
-from steersman.v1 import policy_pb2
+from bench.protocols import PROTOCOLS, STEERSMAN, Protocol
 
-_ACT = "/steersman.v1.PolicyService/Act"
-_ACT_STREAM = "/steersman.v1.PolicyService/ActStream"
-_RESPONSE_TAG = policy_pb2.ActStreamResponse.RESPONSE_FIELD_NUMBER << 3 | 2
-"""Key of the field `response` on the wire: its number and "length-delimited"."""
-
-_LARGEST_SHORT_ID = 127
 _PAUSE_AFTER_ERROR_SECONDS = 0.01
 _TIMEOUT_SECONDS = 30.0
 _OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -75,7 +69,9 @@ class _Clock:
             self.latencies.append(now - asked)
 
 
-async def measure(target: str, load: Load, seconds: float, warm_up: float, rate: float) -> Measurement:
+async def measure(
+    target: str, load: Load, seconds: float, warm_up: float, rate: float, protocol: Protocol = STEERSMAN
+) -> Measurement:
     """Puts a load on a target and measures.
 
     Args:
@@ -84,6 +80,7 @@ async def measure(target: str, load: Load, seconds: float, warm_up: float, rate:
         seconds: How long to measure.
         warm_up: How long to warm up before.
         rate: Requests per second, for loads with a fixed rate.
+        protocol: What a gRPC server is spoken to in.
     """
     clock = _Clock(warm_up, seconds)
     cpu = resource.getrusage(resource.RUSAGE_SELF)
@@ -93,9 +90,9 @@ async def measure(target: str, load: Load, seconds: float, warm_up: float, rate:
         async with grpc.aio.insecure_channel(target, options=_OPTIONS) as channel:
             if load.kind == "stream":
                 in_flight = load.concurrency // load.streams
-                await asyncio.gather(*(_stream(channel, load, in_flight, clock) for _ in range(load.streams)))
+                await asyncio.gather(*(_stream(channel, load, in_flight, clock, protocol) for _ in range(load.streams)))
             else:
-                await _unary(channel, load, clock, rate)
+                await _unary(channel, load, clock, rate, protocol)
     spent = resource.getrusage(resource.RUSAGE_SELF)
     cpu_seconds = spent.ru_utime + spent.ru_stime - cpu.ru_utime - cpu.ru_stime
     latencies_ms = None
@@ -105,9 +102,9 @@ async def measure(target: str, load: Load, seconds: float, warm_up: float, rate:
     return Measurement(clock.answers, seconds, latencies_ms, cpu_seconds, clock.answered, clock.errors)
 
 
-async def _unary(channel: grpc.aio.Channel, load: Load, clock: _Clock, rate: float) -> None:
-    call: Any = channel.unary_unary(_ACT)
-    request = load.request().SerializeToString()
+async def _unary(channel: grpc.aio.Channel, load: Load, clock: _Clock, rate: float, protocol: Protocol) -> None:
+    call: Any = channel.unary_unary(protocol.unary_method)
+    request = protocol.request(load)
     # Ray Serve's ingress wants to be told the application; others ignore it.
     metadata = (("application", load.policy),)
 
@@ -157,16 +154,10 @@ async def _at_rate(ask: Callable[[], Awaitable[object]], load: Load, clock: _Clo
     await asyncio.gather(*tasks)
 
 
-async def _stream(channel: grpc.aio.Channel, load: Load, in_flight: int, clock: _Clock) -> None:
-    call: Any = channel.stream_stream(_ACT_STREAM)(metadata=(("application", load.policy),))
-    request = load.request()
-    # Ids are the first field of every message, and one byte long.
-    if in_flight > _LARGEST_SHORT_ID:
-        raise ValueError(f"expected at most {_LARGEST_SHORT_ID} requests in flight on a stream, got {in_flight}")
+async def _stream(channel: grpc.aio.Channel, load: Load, in_flight: int, clock: _Clock, protocol: Protocol) -> None:
+    call: Any = channel.stream_stream(protocol.stream_method)(metadata=(("application", load.policy),))
     numbers = range(1, in_flight + 1)
-    messages = {
-        number: policy_pb2.ActStreamRequest(id=number, request=request).SerializeToString() for number in numbers
-    }
+    messages = {number: protocol.message(load, number) for number in numbers}
     free = asyncio.Queue[int]()
     for number in numbers:
         free.put_nowait(number)
@@ -182,10 +173,11 @@ async def _stream(channel: grpc.aio.Channel, load: Load, in_flight: int, clock: 
     sending = asyncio.create_task(send())
     try:
         while (message := await call.read()) is not grpc.aio.EOF:
-            number = message[1]
+            answered, is_answer = protocol.answered(message)
+            number = next(iter(asked)) if answered is None else answered
             sent = asked.pop(number)
             # An answer that is an error must not pass for a quick one.
-            if message[2] == _RESPONSE_TAG:
+            if is_answer:
                 clock.count(sent, time.perf_counter())
             else:
                 clock.errors += 1
@@ -223,12 +215,16 @@ def main() -> None:
     parser.add_argument("seconds", type=float)
     parser.add_argument("--warm-up", type=float, default=1.0)
     parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=STEERSMAN.name)
     arguments = parser.parse_args()
     load = LOADS[arguments.load]
     # A collector that walks through all modules stops the generator for up to 44 ms, which would count as latency.
     gc.collect()
     gc.freeze()
-    measured = asyncio.run(measure(arguments.target, load, arguments.seconds, arguments.warm_up, arguments.rate))
+    protocol = PROTOCOLS[arguments.protocol]
+    measured = asyncio.run(
+        measure(arguments.target, load, arguments.seconds, arguments.warm_up, arguments.rate, protocol)
+    )
     print(json.dumps(asdict(measured)))  # noqa: T201 - the result
 
 

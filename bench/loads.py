@@ -50,5 +50,11 @@ SERVE_LOADS = (
     Load("vector-64", "unary", 32, observations=64),
     Load("image-uint8", "unary", 32, policy=IMAGE),
 )
+OIP_LOADS = (
+    *SERVE_LOADS[:3],
+    Load("stream-1", "stream", 1),
+    SERVE_LOADS[3],
+    Load("stream-128", "stream", 128, streams=4),
+)
 HALF_PEAK = Load("half-peak", "rate", 256)
-LOADS = {load.name: load for load in (*SERVE_LOADS, HALF_PEAK)}
+LOADS = {load.name: load for load in (*SERVE_LOADS, *OIP_LOADS, HALF_PEAK)}

@@ -17,6 +17,9 @@ _CHARTS = (
     ("p50_ms", "Median latency, milliseconds", "shorter is better"),
     ("p99_ms", "99th percentile of latency, milliseconds", "shorter is better"),
     ("us_per_observation", "Microseconds per observation", "shorter is better"),
+    ("seconds_to_450", "Seconds of training until CartPole returns 450", "shorter is better"),
+    ("steps_per_s", "Environment steps per second", "longer is better"),
+    ("seconds_to_first_iteration", "Seconds from the request to the first iteration", "shorter is better"),
 )
 _STYLE = """
 :root { --ink: #10212b; --soft: #5d6b73; --line: #dbe2e5; --paper: #fff; --ours: #0f766e; --theirs: #9fb3bd; }

@@ -21,6 +21,10 @@ _METRICS = {
     "p99_ms": "p99 ms",
     "mean_batch_size": "mean batch",
     "us_per_observation": "µs/observation",
+    "seconds_to_450": "seconds to 450",
+    "steps_to_450": "steps to 450",
+    "steps_per_s": "steps/s",
+    "seconds_to_first_iteration": "seconds to the first iteration",
 }
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import psutil
 
 from bench.correctness import wait_for_right_answer
-from bench.loads import HALF_PEAK, LOADS, SERVE_LOADS, Load
+from bench.loads import HALF_PEAK, LOADS, SERVE_LOADS
+from bench.measurement import generate, measure
 from bench.models import Models, write_models
 from bench.plan import Plan
 from bench.results import Row, Samples
@@ -92,7 +87,7 @@ def run(plan: Plan, tell: Callable[[str], None]) -> list[Row]:
                     system.start(models)
                     for load in loads:
                         tell(f"turn {turn} of {plan.turns}: {system.name} under {load.name}")
-                        _measure(system, load, plan.seconds, samples, models)
+                        measure(system, load, plan.seconds, samples, models)
                     if isinstance(system, Steersman):
                         _measure_gateway(system, plan, samples, models)
                 finally:
@@ -102,43 +97,10 @@ def run(plan: Plan, tell: Callable[[str], None]) -> list[Row]:
     return samples.rows()
 
 
-def _measure(system: System, load: Load, seconds: float, samples: Samples, models: Models, rate: float = 0.0) -> float:
-    """Puts one load on a system; gives the requests per second that it answered."""
-    target = system.target(load)
-    if target is None:
-        return 0.0
-    wait_for_right_answer(target, load, models)
-    before, batches_before = _cpu(system.processes()), system.batches(load)
-    measured = _generate(target, load, seconds, rate)
-    processes = system.processes()
-    after, batches_after = _cpu(processes), system.batches(load)
-    requests_per_s: float = measured["requests"] / measured["seconds"]
-
-    def add(metric: str, value: float) -> None:
-        samples.add(load.name, system.name, metric, value)
-
-    add("actions_per_s", requests_per_s)
-    add("observations_per_s", requests_per_s * (load.observations or 1))
-    add("failed_requests", measured["errors"])
-    if measured["latencies_ms"]:
-        add("p50_ms", measured["latencies_ms"][0])
-        add("p99_ms", measured["latencies_ms"][1])
-    # CPU time is taken around the whole run of the generator, so it is divided by all that was answered in it.
-    answered = max(1, measured["answered"])
-    for name, cpu in after.items():
-        add(f"cpu_s_per_1000_actions.{name}", (cpu - before.get(name, 0.0)) / answered * 1000)
-        add(f"rss_mb.{name}", sum(process.memory_info().rss for process in processes[name]) / 1e6)
-    add("cpu_s_per_1000_actions.generator", measured["cpu_seconds"] / answered * 1000)
-    if batches_before and batches_after and batches_after[0] > batches_before[0]:
-        size = (batches_after[1] - batches_before[1]) / (batches_after[0] - batches_before[0])
-        add("mean_batch_size", size)
-    return requests_per_s
-
-
 def _measure_gateway(system: Steersman, plan: Plan, samples: Samples, models: Models) -> None:
     """Measures what is asked of the gateway itself: ready in time, small, and quick at half of its peak."""
-    peak = _measure(system, LOADS["unary-32"], plan.seconds, Samples(SECTION), models)
-    _measure(system, HALF_PEAK, plan.seconds, samples, models, rate=peak / 2)
+    peak = measure(system, LOADS["unary-32"], plan.seconds, Samples(SECTION), models)
+    measure(system, HALF_PEAK, plan.seconds, samples, models, rate=peak / 2)
     samples.add("gateway", system.name, "ready_s", system.ready_seconds)
     samples.add("gateway", system.name, "rss_mb", _gateway_megabytes(system))
 
@@ -150,11 +112,11 @@ def _follow_a_million(models: Models, samples: Samples, tell: Callable[[str], No
         system.start(models)
         target = system.target(load)
         wait_for_right_answer(target, load, models)
-        _generate(target, load, _SETTLE_SECONDS, 0.0)
+        generate(target, load, _SETTLE_SECONDS)
         done, points = 0, [(0, _gateway_megabytes(system))]
         while done < MILLION:
             tell(f"a million requests: {done:,}, gateway at {points[-1][1]:.1f} MB")
-            measured = _generate(target, load, _MILLION_STEP_SECONDS, 0.0)
+            measured = generate(target, load, _MILLION_STEP_SECONDS)
             if not measured["answered"] or measured["errors"]:
                 raise RuntimeError(f"expected answers only, got {measured}")
             done += measured["answered"]
@@ -177,18 +139,3 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 def _gateway_megabytes(system: Steersman) -> float:
     """Adds up the resident memory of the gateway's processes."""
     return sum(process.memory_info().rss for process in system.processes()["gateway"]) / 1e6
-
-
-def _generate(target: str, load: Load, seconds: float, rate: float) -> dict[str, Any]:
-    """Runs the generator in a process of its own."""
-    command = [sys.executable, "-m", "bench.generator", target, load.name, str(seconds), "--rate", str(rate)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 90, check=False)
-    if finished.returncode:
-        raise RuntimeError(f"the generator failed under {load.name}: {finished.stderr[-2000:]}")
-    measured: dict[str, Any] = json.loads(finished.stdout)
-    return measured
-
-
-def _cpu(processes: Mapping[str, Sequence[psutil.Process]]) -> dict[str, float]:
-    """Adds up the CPU seconds of processes by what they are."""
-    return {name: sum(sum(process.cpu_times()[:2]) for process in group) for name, group in processes.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.results import Row
 
-OURS = frozenset({"steersman", "bundle"})
+OURS = frozenset({"steersman", "oip", "bundle"})
 """The systems that are Steersman, or a part of it."""
 
 

@@ -1,4 +1,4 @@
-"""Generates the Python stubs of `protos/` into `steersman/v1/`.
+"""Generates the Python stubs of `protos/` into the folders of their packages, such as `steersman/v1/`.
 
 Runs as hatchling's build hook, so that every wheel and every editable install holds the stubs, and by hand as
 `python protos/generate.py`. The stubs are never committed.
@@ -37,9 +37,10 @@ def generate(root: Path) -> None:
     # Imported late: an sdist can be described without protoc.
     from grpc_tools import protoc
 
-    target = root / "steersman" / "v1"
-    shutil.rmtree(target, ignore_errors=True)
-    sources = sorted(str(path) for path in (root / "protos").rglob("*.proto"))
+    sources = sorted((root / "protos").rglob("*.proto"))
+    packages = sorted({path.parent.relative_to(root / "protos") for path in sources})
+    for package in packages:
+        shutil.rmtree(root / package, ignore_errors=True)
     # protoc looks for its plugins on PATH, where an unactivated virtual environment is not.
     plugins = {
         name: shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
@@ -54,11 +55,12 @@ def generate(root: Path) -> None:
         f"--mypy_out=quiet:{root}",
         f"--mypy_grpc_out=quiet:{root}",
         *(f"--plugin={name}={path}" for name, path in plugins.items()),
-        *sources,
+        *(str(path) for path in sources),
     ]
     if protoc.main(arguments) != 0:
         raise RuntimeError("protoc could not generate the stubs")
-    (target / "__init__.py").write_text('"""Generated from protos/steersman/v1; do not edit."""\n')
+    for package in packages:
+        (root / package / "__init__.py").write_text(f'"""Generated from protos/{package}; do not edit."""\n')
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import psutil
 
 from bench.loads import Load
 from bench.models import Models
+from bench.protocols import STEERSMAN, Protocol
 
 
 class System(ABC):
@@ -22,9 +23,11 @@ class System(ABC):
 
     Attributes:
         name: As in the results.
+        protocol: What it is spoken to in, where it is a gRPC server.
     """
 
     name: str
+    protocol: Protocol = STEERSMAN
 
     @abstractmethod
     def start(self, models: Models) -> None:

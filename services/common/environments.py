@@ -87,6 +87,8 @@ def _wrapped(made: Environment, wrapper: trainer_pb2.EnvironmentWrapper) -> Envi
         wrapped = _found(wrapper.path)(made, **kwargs)
     except SteersmanError:
         raise
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise FailedPreconditionError(f"{wrapper.path} needs a package that is not installed: {error}") from error
     except Exception as error:
         raise InvalidArgumentError(
             f"expected a wrapper that goes around {made}, got {wrapper.path} with {kwargs}: "

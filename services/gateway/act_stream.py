@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
 from services.gateway.intake import Intake
+from services.gateway.message_stream import MessageStream
 from services.gateway.requests import Request
 from services.gateway.waiting_room import WaitingRoom
 from steersman.errors import InvalidArgumentError, SteersmanError, UnavailableError, status_number
 from steersman.v1 import policy_pb2
 
-_log = logging.getLogger(__name__)
-
-MAX_UNANSWERED = 1024
-"""Requests of one stream that may be without a written answer. Beyond that the gateway stops reading, so that gRPC's
-flow control holds a client back that sends faster than it reads."""
-
 
 class ActStream:
-    """Serves one stream: reads and submits in one task, writes in another.
+    """Serves one stream.
 
     Args:
         context: The call.
@@ -35,18 +28,11 @@ class ActStream:
     """
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake, waiting_room: WaitingRoom) -> None:
-        self._context = context
+        self._stream = MessageStream(context, self._take, self._unanswered)
         self._intake = intake
         self._waiting_room = waiting_room
         self._in_flight: dict[int, Request] = {}
         self._waiting: dict[int, asyncio.Task[None]] = {}
-        self._outbox: deque[policy_pb2.ActStreamResponse] = deque()
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-        # True once no more requests will come: the client has half-closed, or we have said goodbye.
-        self._closing = False
-        self._reader: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serves the stream to its end; abandons what is in flight if the client goes away.
@@ -54,16 +40,9 @@ class ActStream:
         Raises:
             DecodeError: If the client sent bytes that are no request; what it sent before is answered.
         """
-        self._reader = asyncio.create_task(self._read())
         try:
-            await self._write()
-            if self._reader.done() and not self._reader.cancelled():
-                self._reader.result()
-        except grpc.aio.InternalError as error:
-            # What gRPC raises where it can no longer write: the client has gone, and nobody is left to tell.
-            _log.debug("a stream broke: %s", error)
+            await self._stream.run()
         finally:
-            self._reader.cancel()
             for task in self._waiting.values():
                 task.cancel()
             now = time.monotonic()
@@ -72,22 +51,8 @@ class ActStream:
 
     def say_goodbye(self) -> None:
         """Reads no more; the stream ends when everything in flight is answered."""
-        if self._reader is not None:
-            self._reader.cancel()
-        self._closing = True
-        self._send(policy_pb2.ActStreamResponse(goodbye=policy_pb2.Goodbye()))
-
-    async def _read(self) -> None:
-        read = self._context.read
-        try:
-            while (message := await read()) is not grpc.aio.EOF:
-                self._take(message)
-                if self._unanswered + len(self._outbox) >= MAX_UNANSWERED:
-                    self._room.clear()
-                    await self._room.wait()
-        finally:
-            self._closing = True
-            self._news.set()
+        self._stream.stop_reading()
+        self._stream.send(policy_pb2.ActStreamResponse(goodbye=policy_pb2.Goodbye()))
 
     def _take(self, message: policy_pb2.ActStreamRequest) -> None:
         request_id = message.id
@@ -99,7 +64,7 @@ class ActStream:
             if request.error is None:
                 answer = policy_pb2.ActStreamResponse(id=request_id)
                 self._intake.respond(request, answer.response)
-                self._send(answer)
+                self._stream.send(answer)
             else:
                 self._refuse(request_id, request.error)
 
@@ -135,9 +100,8 @@ class ActStream:
             self._refuse(message.id, refused)
         finally:
             del self._waiting[message.id]
-            self._news.set()
+            self._stream.wake()
 
-    @property
     def _unanswered(self) -> int:
         return len(self._in_flight) + len(self._waiting)
 
@@ -145,21 +109,4 @@ class ActStream:
         message = policy_pb2.ActStreamResponse(id=request_id)
         message.error.code = status_number(error)
         message.error.message = str(error)
-        self._send(message)
-
-    def _send(self, message: policy_pb2.ActStreamResponse) -> None:
-        self._outbox.append(message)
-        self._news.set()
-
-    async def _write(self) -> None:
-        write = self._context.write
-        outbox = self._outbox
-        while True:
-            while outbox:
-                await write(outbox.popleft())
-            if self._unanswered < MAX_UNANSWERED:
-                self._room.set()
-            if self._closing and not self._unanswered:
-                return
-            self._news.clear()
-            await self._news.wait()
+        self._stream.send(message)

@@ -74,11 +74,14 @@ class Batch:
                 batch.seeds.add(count=segment.size, seed=segment.request.seed, first=segment.start)
         return message
 
-    def answer(self, answer: replica_pb2.BatchAnswer) -> None:
+    def answer(self, answer: replica_pb2.BatchAnswer) -> int:
         """Gives each request its part of the replica's answer.
 
         Args:
             answer: What the replica computed.
+
+        Returns:
+            The microseconds that it took.
 
         Raises:
             InternalError: If the answer is not what the version promises; then no request was answered.
@@ -95,6 +98,7 @@ class Batch:
             ]
             segment.request.answer(segment.start, segment.size, part, compute_microseconds)
             offset = end
+        return compute_microseconds
 
     def _elements(self, outputs: Mapping[str, common_pb2.Tensor], expected: TensorFormat) -> bytes:
         """Takes the bytes of one output, checked."""

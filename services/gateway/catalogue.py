@@ -55,6 +55,11 @@ class Catalogue:
     def __iter__(self) -> Iterator[Dispatcher]:
         return (self._dispatchers[name] for name in sorted(self._dispatchers))
 
+    @property
+    def deployed(self) -> Mapping[str, str]:
+        """The deployed policies, and for each what it waits for, in words."""
+        return self._deployed
+
     def get(self, policy: str) -> Dispatcher | None:
         """Gives a policy's dispatcher, if it has, or has had, replicas."""
         return self._dispatchers.get(policy)

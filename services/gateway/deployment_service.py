@@ -7,13 +7,12 @@ from typing import Any
 import grpc
 
 from services.common.errors import answers_errors
+from services.gateway.actor import actor_of
 from services.gateway.control.descriptions import write_audit
 from services.gateway.deployments import Deployments
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 
 _Context = grpc.aio.ServicerContext[Any, Any]
-_ACTOR = "x-steersman-actor"
-_MAX_ACTOR = 128
 
 
 class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
@@ -29,7 +28,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
     @answers_errors
     async def Deploy(self, request: deployment_pb2.DeployRequest, context: _Context) -> deployment_pb2.DeployResponse:
         """Serves one version of a policy."""
-        deployment = await self._deployments.deploy(request, _actor(context))
+        deployment = await self._deployments.deploy(request, actor_of(context))
         return deployment_pb2.DeployResponse(deployment=deployment)
 
     @answers_errors
@@ -37,7 +36,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self, request: deployment_pb2.UndeployRequest, context: _Context
     ) -> deployment_pb2.UndeployResponse:
         """Stops serving a policy."""
-        await self._deployments.undeploy(request, _actor(context))
+        await self._deployments.undeploy(request, actor_of(context))
         return deployment_pb2.UndeployResponse()
 
     @answers_errors
@@ -52,7 +51,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self, request: deployment_pb2.SetRouteRequest, context: _Context
     ) -> deployment_pb2.SetRouteResponse:
         """Splits a policy's traffic."""
-        deployment = await self._deployments.set_route(request, _actor(context))
+        deployment = await self._deployments.set_route(request, actor_of(context))
         return deployment_pb2.SetRouteResponse(deployment=deployment)
 
     @answers_errors
@@ -60,7 +59,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self, request: deployment_pb2.SetAliasRequest, context: _Context
     ) -> deployment_pb2.SetAliasResponse:
         """Points an alias at a version."""
-        deployment = await self._deployments.set_alias(request, _actor(context))
+        deployment = await self._deployments.set_alias(request, actor_of(context))
         return deployment_pb2.SetAliasResponse(deployment=deployment)
 
     @answers_errors
@@ -68,7 +67,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self, request: deployment_pb2.PromoteRequest, context: _Context
     ) -> deployment_pb2.PromoteResponse:
         """Moves an alias and all traffic to a version."""
-        deployment = await self._deployments.promote(request, _actor(context))
+        deployment = await self._deployments.promote(request, actor_of(context))
         return deployment_pb2.PromoteResponse(deployment=deployment)
 
     @answers_errors
@@ -76,7 +75,7 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self, request: deployment_pb2.RollbackRequest, context: _Context
     ) -> deployment_pb2.RollbackResponse:
         """Goes back to the route before."""
-        deployment = await self._deployments.rollback(request, _actor(context))
+        deployment = await self._deployments.rollback(request, actor_of(context))
         return deployment_pb2.RollbackResponse(deployment=deployment)
 
     @answers_errors
@@ -86,12 +85,3 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         """Lists what was changed."""
         records = await self._deployments.audit(request)
         return deployment_pb2.ListAuditResponse(records=[write_audit(record) for record in records])
-
-
-def _actor(context: _Context) -> str:
-    """Tells who is asking, as they say themselves; else from where."""
-    for key, value in context.invocation_metadata() or ():
-        if key == _ACTOR:
-            text = value if isinstance(value, str) else value.decode(errors="replace")
-            return text[:_MAX_ACTOR]
-    return f"somebody at {context.peer()}"[:_MAX_ACTOR]

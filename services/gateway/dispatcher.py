@@ -202,20 +202,20 @@ class Dispatcher:
         self._split = split(self._route, self._route_before, self._probation.usable(self._versions))
         self._default_version = self._versions[self._split.main_version] if self._split else None
 
-    def answer(self, attachment: Attachment, batch_id: int, outcome: Callable[[Batch], None]) -> None:
+    def answer(self, attachment: Attachment, batch_id: int, outcome: Callable[[Batch], int]) -> None:
         """Takes a replica's result for a batch.
 
         Args:
             attachment: The replica.
             batch_id: The batch's id.
-            outcome: Answers the batch, or raises why there is no answer.
+            outcome: Answers the batch and gives the microseconds of its computation, or raises why there is no answer.
 
         Raises:
             InvalidArgumentError: If the replica does not hold such a batch.
         """
         batch = attachment.take_back(batch_id, self._clock())
         try:
-            outcome(batch)
+            self._count(batch, outcome(batch))
             if not self._probation.is_proven(batch.version.number):
                 self._probation.succeeded(batch.version.number)
         except UnavailableError:
@@ -237,6 +237,21 @@ class Dispatcher:
                     segment.request.isolated = True
                 self._return(segments)
         self._gathering.tell()
+
+    def _count(self, batch: Batch, compute_microseconds: int) -> None:
+        """Counts a batch that was answered, and the requests that this finished."""
+        now = self._clock()
+        counted = self.statistics.version(batch.version.number)
+        counted.count_batch(batch.size, compute_microseconds / 1e6)
+        counted.count_answers(
+            [
+                (request.arrived, request.departed, request.compute_microseconds / 1e6)
+                for request in [segment.request for segment in batch.segments]
+                # Without outputs it waits for other batches, or was given up; copies for a shadow count elsewhere.
+                if request.outputs and request.statistics is self.statistics
+            ],
+            now,
+        )
 
     def expire(self) -> None:
         """Fails what waits beyond its deadline. Needed only while no replica is free: dispatching looks by itself."""

@@ -11,6 +11,8 @@ from services.gateway.carried_state import StateSeal
 from services.gateway.catalogue import Catalogue
 from services.gateway.deployment_service import DeploymentService
 from services.gateway.deployments import Deployments
+from services.gateway.inference import service as inference
+from services.gateway.inference.repository import Repository
 from services.gateway.intake import Intake
 from services.gateway.memory import Memory
 from services.gateway.policy_service import PolicyService
@@ -61,12 +63,23 @@ class Gateway:
         )
         self._registry = Registry(settings.mlflow_url)
         self._waiting_room = waiting_room = WaitingRoom(limits, settings.scale_from_zero_seconds, self._ray_serve.knock)
-        policies = PolicyService(
-            self._catalogue, Intake(self._catalogue, memory, settings.reject_nonfinite), waiting_room
-        )
+        intake = Intake(self._catalogue, memory, settings.reject_nonfinite)
+        policies = PolicyService(self._catalogue, intake, waiting_room)
         self._deployments = Deployments(
             settings, replica_addresses(settings), self._ray_serve, self._registry, self._catalogue, waiting_room
         )
+        inferences = inference.InferenceService(
+            self._catalogue,
+            intake,
+            waiting_room,
+            Repository(self._catalogue, self._deployments),
+            settings.session_idle_seconds,
+        )
+
+        def close() -> None:
+            policies.close()
+            inferences.close()
+
         add_policies = functools.partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, policies)
         add_deployments = functools.partial(
             deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, DeploymentService(self._deployments)
@@ -77,8 +90,9 @@ class Gateway:
             [
                 Service("steersman.v1.PolicyService", add_policies),
                 Service("steersman.v1.DeploymentService", add_deployments),
+                Service(inference.SERVICE_NAME, functools.partial(inference.add_to_server, inferences)),
             ],
-            on_stop=policies.close,
+            on_stop=close,
             share_port=settings.gateway_workers > 1,
         )
         replicas = ReplicaService(

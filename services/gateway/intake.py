@@ -24,6 +24,9 @@ from steersman.errors import (
 )
 from steersman.v1 import policy_pb2
 
+Reader = Callable[[Version], Observation]
+"""Gives a request's observation, checked against what a version takes."""
+
 
 class Intake:
     """Where requests of all kinds become requests in a queue, and answered ones responses.
@@ -44,7 +47,11 @@ class Intake:
         self.closed = False
 
     def submit(
-        self, message: policy_pb2.ActRequest, deadline: float, on_finished: Callable[[Request], None]
+        self,
+        message: policy_pb2.ActRequest,
+        deadline: float,
+        on_finished: Callable[[Request], None],
+        read: Reader | None = None,
     ) -> Request:
         """Checks a request and queues it.
 
@@ -52,6 +59,7 @@ class Intake:
             message: The request as it came.
             deadline: Time after which nobody wants the answer.
             on_finished: Told when it is answered or has failed.
+            read: Reads the observation, where it does not come in the message.
 
         Raises:
             SteersmanError: If it cannot be queued: no such policy or version, nobody to answer, an observation or a
@@ -69,12 +77,12 @@ class Intake:
                 version = _version_of_episode(dispatcher, version, message.policy, recollection.version)
             elif not pinned and dispatcher.is_split:
                 version = dispatcher.pick(_point(message))
-            observation = self._read(message, version)
+            observation = self._read(message, version, read)
             state = self._memory.state(recollection, version, observation.size, message.episode_start)
         else:
             if not pinned and (message.session_ids or dispatcher.is_split):
                 version = self._split(dispatcher, message, now)
-            observation = self._read(message, version)
+            observation = self._read(message, version, read)
             if message.session_ids and len(message.session_ids) != observation.size:
                 raise InvalidArgumentError(f"expected {observation.size} session ids, got {len(message.session_ids)}")
         shadow = dispatcher.shadow
@@ -104,6 +112,7 @@ class Intake:
             dispatcher.submit(request)
         except ResourceExhaustedError:
             dispatcher.statistics.shed += 1
+            dispatcher.statistics.version(version.number).failed.add(0.0)
             raise
         return request
 
@@ -116,8 +125,8 @@ class Intake:
         self._memory.remember_version(dispatcher.policy, message.session_ids, version.number, now)
         return version
 
-    def _read(self, message: policy_pb2.ActRequest, version: Version) -> Observation:
-        observation = read_observation(message.observation, version.observation)
+    def _read(self, message: policy_pb2.ActRequest, version: Version, read: Reader | None) -> Observation:
+        observation = read(version) if read else read_observation(message.observation, version.observation)
         if self._reject_nonfinite:
             refuse_nonfinite(observation, version.observation)
         return observation
@@ -127,6 +136,18 @@ class Intake:
         write_response(request, response)
         if request.version.state:
             response.state = self._memory.remember(request.policy, request, time.monotonic())
+
+    def keep_state(self, request: Request, *, end: bool) -> None:
+        """Keeps the state of an answered request's sessions, for a response that cannot carry one.
+
+        Args:
+            request: The request.
+            end: Whether its episodes ended with it, so that there is nothing more to keep.
+        """
+        if end:
+            self._memory.forget(request.policy, request.session_ids)
+        elif request.version.state and request.session_ids:
+            self._memory.remember(request.policy, request, time.monotonic())
 
 
 def _point(message: policy_pb2.ActRequest) -> float:

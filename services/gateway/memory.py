@@ -164,6 +164,11 @@ class Memory:
         for session_id in session_ids:
             self._sessions.keep_if_room(policy, session_id, Session(version, (), now))
 
+    def forget(self, policy: str, session_ids: Sequence[str]) -> None:
+        """Forgets sessions whose episodes have ended."""
+        for session_id in session_ids:
+            self._sessions.forget(policy, session_id)
+
     def _split(self, elements: bytes, version: Version, size: int, episode_start: Sequence[bool]) -> tuple[bytes, ...]:
         expected = size * sum(entry.row_bytes for entry in version.state)
         if len(elements) != expected:

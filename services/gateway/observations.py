@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -27,6 +28,22 @@ class TensorFormat:
     dtype: common_pb2.DataType.ValueType
     shape: tuple[int, ...]
     row_bytes: int
+
+
+class WireTensor(Protocol):
+    """A tensor as it came, in whatever message: a `Tensor`, or what has the same attributes."""
+
+    @property
+    def dtype(self) -> common_pb2.DataType.ValueType:
+        """Element type."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Length of each axis."""
+
+    @property
+    def data(self) -> bytes:
+        """The elements, little-endian and row-major."""
 
 
 def tensor_formats(specs: Sequence[common_pb2.TensorSpec], kind: str) -> tuple[TensorFormat, ...]:
@@ -72,7 +89,7 @@ class Observation:
     batched: bool
 
 
-def read_observation(message: Mapping[str, common_pb2.Tensor], formats: tuple[TensorFormat, ...]) -> Observation:
+def read_observation(message: Mapping[str, WireTensor], formats: tuple[TensorFormat, ...]) -> Observation:
     """Checks a request's tensors and takes their bytes.
 
     Args:
@@ -127,12 +144,12 @@ def refuse_nonfinite(observation: Observation, formats: tuple[TensorFormat, ...]
             raise InvalidArgumentError(f"expected finite numbers in tensor {expected.name!r}, got NaN or infinity")
 
 
-def _refuse_names(message: Mapping[str, common_pb2.Tensor], formats: tuple[TensorFormat, ...]) -> None:
+def _refuse_names(message: Mapping[str, WireTensor], formats: tuple[TensorFormat, ...]) -> None:
     expected = sorted(entry.name for entry in formats)
     raise InvalidArgumentError(f"expected observation tensors named {expected}, got {sorted(message)}")
 
 
-def _refuse_tensor(tensor: common_pb2.Tensor, expected: TensorFormat, others: tuple[int, bool]) -> None:
+def _refuse_tensor(tensor: WireTensor, expected: TensorFormat, others: tuple[int, bool]) -> None:
     """Says what is wrong with a tensor; the checks were made, so only the words are looked for."""
     wanted = tensors.describe(expected.dtype, expected.shape)
     shape = list(tensor.shape)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
-import time
 from typing import Any
 
 import grpc
@@ -14,7 +11,7 @@ from services.gateway.act_stream import ActStream
 from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
 from services.gateway.intake import Intake
-from services.gateway.requests import Request
+from services.gateway.unary import deadline_of, until_answered
 from services.gateway.waiting_room import WaitingRoom
 from steersman.errors import UnavailableError
 from steersman.v1 import policy_pb2, policy_pb2_grpc
@@ -35,7 +32,6 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         self._catalogue = catalogue
         self._intake = intake
         self._waiting_room = waiting_room
-        self._loop = asyncio.get_running_loop()
         self._streams: set[ActStream] = set()
 
     def close(self) -> None:
@@ -48,33 +44,16 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     @answers_errors
     async def Act(self, request: policy_pb2.ActRequest, context: _Context) -> policy_pb2.ActResponse:
         """Answers one observation or one batch."""
-        finished: asyncio.Future[None] = self._loop.create_future()
-
-        def wake(_: Request) -> None:
-            if not finished.done():
-                finished.set_result(None)
-
-        deadline = _deadline(context)
-        try:
-            waiting = self._intake.submit(request, deadline, wake)
-        except UnavailableError as error:
-            waiting = await self._waiting_room.until_served(
-                error,
-                request.policy,
-                request.ByteSize(),
-                deadline,
-                lambda: self._intake.submit(request, deadline, wake),
-            )
-        try:
-            await finished
-        except asyncio.CancelledError:
-            # The caller hung up or its deadline passed; gRPC cancels the handler for both.
-            waiting.abandon(time.monotonic())
-            raise
-        if waiting.error is not None:
-            raise waiting.error
+        deadline = deadline_of(context)
+        answered = await until_answered(
+            lambda finished: self._intake.submit(request, deadline, finished),
+            self._waiting_room,
+            request.policy,
+            request,
+            deadline,
+        )
         response = policy_pb2.ActResponse()
-        self._intake.respond(waiting, response)
+        self._intake.respond(answered, response)
         return response
 
     @answers_errors
@@ -97,7 +76,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
                 error,
                 request.policy,
                 request.ByteSize(),
-                _deadline(context),
+                deadline_of(context),
                 lambda: self._catalogue.resolve(request.policy),
             )
         dispatcher, version, pinned = resolved
@@ -120,12 +99,6 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         return policy_pb2.ListPoliciesResponse(
             policies=[_describe(dispatcher) for dispatcher in self._catalogue if dispatcher.attachments]
         )
-
-
-def _deadline(context: _Context) -> float:
-    """Gives the time of `time.monotonic` after which the caller does not want the answer any more."""
-    left = context.time_remaining()
-    return math.inf if left is None else time.monotonic() + left
 
 
 def _describe(dispatcher: Dispatcher) -> policy_pb2.Policy:

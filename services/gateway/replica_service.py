@@ -185,11 +185,10 @@ class ReplicaConnection(FrameProtocol):
         if kind == "result":
             result = message.result
 
-            def outcome(batch: Batch) -> None:
+            def outcome(batch: Batch) -> int:
                 if result.HasField("answer"):
-                    batch.answer(result.answer)
-                else:
-                    raise from_status(result.error.code, result.error.message)
+                    return batch.answer(result.answer)
+                raise from_status(result.error.code, result.error.message)
 
             dispatcher.answer(attachment, result.id, outcome)
         elif kind == "announce":

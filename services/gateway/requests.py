@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -99,6 +100,7 @@ class Request:
             self.error = error
             self.finished = True
             self.statistics.count_failure(error)
+            self.statistics.version(self.version.number).failed.add(time.monotonic() - self.arrived)
             self.on_finished(self)
 
     def abandon(self, now: float) -> None:
@@ -109,6 +111,7 @@ class Request:
         """
         if not self.finished:
             self.finished = True
+            self.statistics.version(self.version.number).failed.add(now - self.arrived)
             if now >= self.deadline - _DEADLINE_SLACK_SECONDS:
                 self.statistics.expired += 1
             else:

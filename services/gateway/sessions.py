@@ -95,6 +95,10 @@ class SessionStore:
         self._sessions[key] = session
         self._sessions.move_to_end(key)
 
+    def forget(self, policy: str, session_id: str) -> None:
+        """Forgets a session, if it is kept."""
+        self._sessions.pop((policy, session_id), None)
+
     def versions(self, policy: str, ids: Sequence[str], now: float) -> list[int]:
         """Tells which versions sessions began with; 0 for those that are not kept.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from services.gateway.version_statistics import VersionStatistics
 from steersman.errors import DeadlineExceededError, ResourceExhaustedError, SteersmanError
 from steersman.v1 import policy_pb2
 
@@ -20,6 +21,14 @@ class Statistics:
     batches: int = 0
     batched_observations: int = 0
     requeued_batches: int = 0
+    by_version: dict[int, VersionStatistics] = field(default_factory=dict, compare=False, repr=False)
+
+    def version(self, number: int) -> VersionStatistics:
+        """Gives the counts of one version."""
+        found = self.by_version.get(number)
+        if found is None:
+            found = self.by_version[number] = VersionStatistics()
+        return found
 
     def count_failure(self, error: SteersmanError) -> None:
         """Counts a request that ended with an error."""

@@ -48,7 +48,7 @@ class Stage:
         self.loop.run()
 
     def fail(self, replica: NumberReplica, error: SteersmanError, index: int = 0) -> None:
-        def outcome(_: Batch) -> None:
+        def outcome(_: Batch) -> int:
             raise error
 
         self.dispatcher.answer(replica.attachment, replica.inbox.pop(index).id, outcome)
@@ -604,4 +604,4 @@ def test_a_result_for_a_batch_that_nobody_sent_is_refused() -> None:
     replica = NumberReplica()
     stage = Stage(replica)
     with pytest.raises(ValueError, match="batch in flight"):
-        stage.dispatcher.answer(replica.attachment, 77, print)
+        stage.dispatcher.answer(replica.attachment, 77, lambda _: 0)

@@ -1,0 +1,26 @@
+"""Faults for real, on a stack of their own: those that take seconds. `make faults` makes all of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+QUICK = ("gateway-killed", "version-crashes-on-load", "version-fails-on-first-batch")
+
+
+@pytest.mark.timeout(400)
+def test_faults_that_clients_do_not_notice(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "faults", *(f"--fault={name}" for name in QUICK)]
+    environment = os.environ | {"STEERSMAN_VAR_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    written = json.loads((tmp_path / "faults.json").read_text())["faults"]
+    assert [entry["name"] for entry in written] == list(QUICK)
+    for entry in written:
+        assert entry["failed"] == 0
+        assert entry["requests"] > 100
