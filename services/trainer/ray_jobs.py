@@ -5,6 +5,7 @@ Plain HTTP rather than Ray's own client: that one blocks, has no timeouts and im
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Self
 
 import httpx
 
+from services.trainer.queue import Wait, waits
 from steersman.errors import UnavailableError
 
 # Ray answers a submission once it has placed the job's supervisor, which takes seconds on a busy machine.
@@ -141,6 +143,22 @@ class RayJobs:
         assert response is not None  # noqa: S101 - only missing_ok gives None
         found: list[dict[str, Any]] = response.json()["data"]["result"]["result"]
         return [node["resources_total"] for node in found if node["state"] == "ALIVE"]
+
+    async def waits(self) -> dict[str, Wait]:
+        """Tells which jobs wait for resources that others use now, by their submission ids."""
+        every = {"detail": "true", "limit": "10000"}
+        jobs, groups, status = await asyncio.gather(
+            self._call("GET", "/api/v0/jobs", params=every),
+            self._call("GET", "/api/v0/placement_groups", params=every),
+            self._call("GET", "/api/cluster_status"),
+        )
+        assert jobs is not None and groups is not None and status is not None  # noqa: S101, PT018 - as above
+        report = status.json()["data"]["clusterStatus"].get("loadMetricsReport") or {}
+        return waits(
+            jobs.json()["data"]["result"]["result"],
+            groups.json()["data"]["result"]["result"],
+            report.get("usage") or {},
+        )
 
     async def _call(
         self,

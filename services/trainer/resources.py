@@ -58,8 +58,14 @@ def check_schedulable(bundles: Sequence[Mapping[str, float]], nodes: Sequence[Ma
             )
     for bundle in bundles:
         if not any(all(node.get(name, 0) >= amount for name, amount in bundle.items()) for node in nodes):
-            wanted = " and ".join(f"{amount:g} {_NAMES.get(name, name)}" for name, amount in bundle.items() if amount)
-            raise FailedPreconditionError(f"a process of this run needs {wanted} on one node, and no node has that")
+            raise FailedPreconditionError(
+                f"a process of this run needs {amounts(bundle)} on one node, and no node has that"
+            )
+
+
+def amounts(resources: Mapping[str, float]) -> str:
+    """Writes resources in words, such as "2 CPUs and 1 GPUs"; those of which there is nothing are left out."""
+    return " and ".join(f"{amount:g} {_NAMES.get(name, name)}" for name, amount in resources.items() if amount)
 
 
 def _total(resources: Iterable[Mapping[str, float]], name: str) -> float:

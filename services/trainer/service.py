@@ -102,11 +102,11 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         """Follows a run until it ends."""
         run = await self._run(request.id)
         yield trainer_pb2.WatchRunResponse(run=run)
-        told, seen = run.state, request.after_iteration
+        told, seen = _news(run), request.after_iteration
         while True:
-            if run.state != told and run.state not in runs.FINAL_STATES:
+            if _news(run) != told and run.state not in runs.FINAL_STATES:
                 yield trainer_pb2.WatchRunResponse(run=run)
-                told = run.state
+                told = _news(run)
             for iteration in await self._iterations(run, seen):
                 yield trainer_pb2.WatchRunResponse(iteration=iteration)
                 seen = iteration.iteration
@@ -155,7 +155,10 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             UnavailableError: If MLflow cannot be reached, or Ray, of whom an unfinished run's state depends.
         """
         tracked = await asyncio.to_thread(self._tracking.get, run_id)
-        return await self._reconciled(tracked)
+        run = await self._reconciled(tracked)
+        if run.state == trainer_pb2.RUN_STATE_STARTING and (wait := (await self._ray.waits()).get(run_id)):
+            run.queue_position, run.queue_reason = wait.position, wait.reason
+        return run
 
     async def _listed(self, tracked: TrackedRun) -> trainer_pb2.Run:
         """Does the same for a list, which is worth having without Ray too: then with the state that was last known."""
@@ -201,6 +204,11 @@ def job_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
+
+
+def _news(run: trainer_pb2.Run) -> tuple[int, int, str]:
+    """Gives what of a run its followers are told when it changes."""
+    return run.state, run.queue_position, run.queue_reason
 
 
 def _now() -> int:

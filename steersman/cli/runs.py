@@ -178,7 +178,8 @@ def describe_return(iteration: trainer_pb2.Iteration) -> str:
 
 def _describe(run: trainer_pb2.Run) -> str:
     if not run.latest.iteration:
-        return f"run {run.id}: {state_name(run)}"
+        queued = f", number {run.queue_position} in the queue: {run.queue_reason}" if run.queue_position else ""
+        return f"run {run.id}: {state_name(run)}{queued}"
     latest = run.latest
     return (
         f"{state_name(run)}: iteration {latest.iteration}, {latest.steps:,} steps, "

@@ -216,3 +216,22 @@ async def test_what_is_away_is_named(stack: Stack, trainer: Trainer, setting: st
     assert error.value.code() is grpc.StatusCode.UNAVAILABLE
     assert nowhere in str(error.value.details())
     assert not (await trainer.ListRuns(ListRunsRequest(policy="away"))).runs
+
+
+async def test_a_run_for_which_there_is_no_room_now_says_so(trainer: Trainer) -> None:
+    most = {"cpus": 10}
+    first = (await trainer.StartRun(StartRunRequest(spec=spec("roomy", ENDLESS, resources=most)))).run
+    await first_iteration(trainer, first)
+    second = (await trainer.StartRun(StartRunRequest(spec=spec("roomy", {"iterations": 1}, resources=most)))).run
+
+    places = []
+    async for event in trainer.WatchRun(WatchRunRequest(id=second.id)):
+        if event.HasField("run"):
+            places.append((event.run.queue_position, event.run.queue_reason))
+            if event.run.queue_position:
+                await trainer.StopRun(StopRunRequest(id=first.id))
+            last = event.run
+
+    assert (1, "waits for 10 CPUs, while 10 of 16 CPUs are in use") in places
+    assert last.state == trainer_pb2.RUN_STATE_SUCCEEDED, last.error
+    assert places[-1] == (0, "")
