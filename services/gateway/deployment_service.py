@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 
-from services.common.errors import answers_errors
+from services.common.errors import answers_errors, answers_stream_errors
 from services.gateway.actor import actor_of
 from services.gateway.control.descriptions import write_audit
 from services.gateway.deployments import Deployments
+from services.gateway.watching import Watching
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -20,10 +22,12 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
 
     Args:
         deployments: Carries the calls out.
+        watching: Follows what policies do.
     """
 
-    def __init__(self, deployments: Deployments) -> None:
+    def __init__(self, deployments: Deployments, watching: Watching) -> None:
         self._deployments = deployments
+        self._watching = watching
 
     @answers_errors
     async def Deploy(self, request: deployment_pb2.DeployRequest, context: _Context) -> deployment_pb2.DeployResponse:
@@ -77,6 +81,14 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         """Goes back to the route before."""
         deployment = await self._deployments.rollback(request, actor_of(context))
         return deployment_pb2.RollbackResponse(deployment=deployment)
+
+    @answers_stream_errors
+    async def WatchDeployments(
+        self, request: deployment_pb2.WatchDeploymentsRequest, context: _Context
+    ) -> AsyncIterator[deployment_pb2.WatchDeploymentsResponse]:
+        """Follows every policy."""
+        async for response in self._watching.watch(request):
+            yield response
 
     @answers_errors
     async def ListAudit(

@@ -12,6 +12,7 @@ from services.gateway.control import descriptions
 from services.gateway.control.desired import AuditRecord, Change, DesiredPolicy, DesiredState
 from services.gateway.control.reconciler import Reconciler
 from services.gateway.control.shared_state import SharedState
+from services.gateway.events import EventLog
 from services.gateway.ray_serve import RayServe
 from services.gateway.registry import RegisteredVersion, Registry
 from services.gateway.routes import Route
@@ -40,6 +41,9 @@ class Deployments:
         registry: The model registry.
         catalogue: Learns which policies are deployed and how they are routed; tells which replicas are attached.
         waiting_room: Learns which policies may be waited for.
+
+    Attributes:
+        events: What happened to deployments.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Deployments:
         self._registry = registry
         self._catalogue = catalogue
         self._waiting_room = waiting_room
+        self.events = EventLog()
         self._enabled = bool(settings.ray_dashboard_url)
         self._shared = SharedState(settings.database, self._state_changed)
         self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, self._looked)
@@ -105,6 +110,14 @@ class Deployments:
             self._describe(state.policies[name]) if name in state.policies else descriptions.leaving(name)
             for name in sorted({*state.policies, *leaving})
         ]
+
+    def known(self) -> list[deployment_pb2.Deployment]:
+        """Lists the deployments that are wanted, by policy, as far as this process knows; without the database."""
+        return [self._describe(policy) for policy in self._shared.state.policies.values()]
+
+    def in_transition(self, policy: str) -> tuple[int, int]:
+        """Counts a policy's replicas that Ray Serve is starting, and those that it is stopping, as of the last look."""
+        return descriptions.in_transition(self._reconciler.applications.get(policy))
 
     async def set_route(self, request: deployment_pb2.SetRouteRequest, actor: str) -> deployment_pb2.Deployment:
         """Splits a policy's traffic."""
@@ -219,7 +232,8 @@ class Deployments:
     def _looked(self) -> None:
         # Before that, what is attached may well be deployed.
         if self._shared.known:
-            found = [self._describe(policy) for policy in self._shared.state.policies.values()]
+            found = self.known()
+            self.events.look(found)
             self._catalogue.set_deployed(
                 {deployment.policy: deployment.message for deployment in found}, forget=self._reconciler.has_looked
             )

@@ -15,6 +15,7 @@ from services.gateway.inference import service as inference
 from services.gateway.inference.repository import Repository
 from services.gateway.intake import Intake
 from services.gateway.memory import Memory
+from services.gateway.peers import Peers
 from services.gateway.policy_service import PolicyService
 from services.gateway.ray_serve import RayServe
 from services.gateway.registry import Registry
@@ -22,6 +23,7 @@ from services.gateway.replica_service import ReplicaService
 from services.gateway.sessions import SessionStore
 from services.gateway.state_key import read_state_key
 from services.gateway.waiting_room import WaitingRoom
+from services.gateway.watching import Watching
 from steersman.settings import Settings, port_of
 from steersman.v1 import deployment_pb2_grpc, policy_pb2_grpc
 
@@ -68,6 +70,9 @@ class Gateway:
         self._deployments = Deployments(
             settings, replica_addresses(settings), self._ray_serve, self._registry, self._catalogue, waiting_room
         )
+        addresses = replica_addresses(settings)
+        peers = Peers([*addresses[:worker], *addresses[worker + 1 :]], settings.max_message_bytes)
+        watching = Watching(self._catalogue, waiting_room, self._deployments, peers)
         inferences = inference.InferenceService(
             self._catalogue,
             intake,
@@ -79,10 +84,11 @@ class Gateway:
         def close() -> None:
             policies.close()
             inferences.close()
+            watching.close()
 
         add_policies = functools.partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, policies)
         add_deployments = functools.partial(
-            deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, DeploymentService(self._deployments)
+            deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, DeploymentService(self._deployments, watching)
         )
         public = create_server(
             settings,
@@ -98,9 +104,10 @@ class Gateway:
         replicas = ReplicaService(
             self._catalogue,
             waiting_room,
-            replica_addresses(settings)[worker],
+            addresses[worker],
             settings.max_message_bytes,
             settings.batch_timeout_seconds,
+            watching.count,
         )
         # The public server stops first: what it has taken is still computed by the replicas that are attached.
         self.servers: tuple[Listener, ...] = (public, replicas)

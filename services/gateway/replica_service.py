@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 
@@ -16,7 +17,7 @@ from services.gateway.catalogue import Catalogue
 from services.gateway.dispatcher import Dispatcher
 from services.gateway.waiting_room import WaitingRoom
 from steersman.errors import InvalidArgumentError, from_status
-from steersman.v1 import replica_pb2
+from steersman.v1 import activity_pb2, replica_pb2
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class ReplicaService:
         max_message_bytes: The largest message that a replica may send.
         batch_timeout: Seconds that a replica may take to answer a batch, or to announce itself, until it is taken for
             lost; less for one that has always been much faster.
+        count: Gives what other gateway processes may ask for.
 
     Attributes:
         address: Where it listens; with the real port where port 0 was asked for.
@@ -48,9 +50,11 @@ class ReplicaService:
         address: str,
         max_message_bytes: int,
         batch_timeout: float,
+        count: Callable[[], activity_pb2.GatewayCounts],
     ) -> None:
         self._catalogue = catalogue
         self._waiting_room = waiting_room
+        self._count = count
         self._max_message_bytes = max_message_bytes
         self._batch_timeout = batch_timeout
         self._socket = sockets.bind(address)
@@ -77,7 +81,9 @@ class ReplicaService:
         sockets.release(self.address)
 
     def _connection(self) -> ReplicaConnection:
-        return ReplicaConnection(self._catalogue, self._waiting_room, self._max_message_bytes, self._connections)
+        return ReplicaConnection(
+            self._catalogue, self._waiting_room, self._max_message_bytes, self._connections, self._count
+        )
 
     async def _watch(self) -> None:
         """Hangs up on replicas that hang: they keep their connections open, so only the clock can tell."""
@@ -91,13 +97,14 @@ class ReplicaService:
 
 
 class ReplicaConnection(FrameProtocol):
-    """The connection of one replica.
+    """The connection of one replica; or of another gateway process, which only asks what was counted here.
 
     Args:
         catalogue: The policies.
         waiting_room: Where requests wait for the first replica of a policy.
         max_message_bytes: The largest message that the replica may send.
         connections: All connections; it keeps itself there for as long as it is open.
+        count: Gives what other gateway processes may ask for.
     """
 
     def __init__(
@@ -106,8 +113,10 @@ class ReplicaConnection(FrameProtocol):
         waiting_room: WaitingRoom,
         max_message_bytes: int,
         connections: set[ReplicaConnection],
+        count: Callable[[], activity_pb2.GatewayCounts],
     ) -> None:
         super().__init__(max_message_bytes)
+        self._count = count
         self._catalogue = catalogue
         self._waiting_room = waiting_room
         self._connections = connections
@@ -142,7 +151,9 @@ class ReplicaConnection(FrameProtocol):
             request = replica_pb2.AttachRequest.FromString(message)
         except DecodeError as error:
             raise InvalidArgumentError(f"expected an AttachRequest, got other bytes: {error}") from error
-        if self._attachment is None or self._dispatcher is None:
+        if request.HasField("peek"):
+            self.send(replica_pb2.AttachResponse(counts=self._count()).SerializeToString())
+        elif self._attachment is None or self._dispatcher is None:
             self._attach(request)
         else:
             self._take(request, self._attachment, self._dispatcher)

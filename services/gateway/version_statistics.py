@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from services.gateway.latencies import BUCKETS, bucket_of
+
 
 @dataclass(slots=True)
 class Duration:
@@ -35,6 +37,7 @@ class VersionStatistics:
         computed: For requests answered the time that a replica spent on the batch that they were in; the longest of
             them, if they were in several.
         batches: Batches computed and what replicas spent on them, by the number of observations.
+        latencies: Requests answered by the time from their receipt to their answer, in the buckets of `latencies`.
         last_answer: Time of the last answer; 0 if there was none.
     """
 
@@ -43,6 +46,7 @@ class VersionStatistics:
     queued: Duration = field(default_factory=Duration)
     computed: Duration = field(default_factory=Duration)
     batches: dict[int, Duration] = field(default_factory=dict)
+    latencies: list[int] = field(default_factory=lambda: [0] * BUCKETS)
     last_answer: float = 0.0
 
     def count_batch(self, size: int, compute_seconds: float) -> None:
@@ -66,6 +70,7 @@ class VersionStatistics:
         """
         for arrived, departed, compute_seconds in times:
             self.answered.add(now - arrived)
+            self.latencies[bucket_of(now - arrived)] += 1
             self.queued.add(departed - arrived)
             self.computed.add(compute_seconds)
             self.last_answer = now

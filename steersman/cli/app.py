@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from steersman.cli import act, deployments, evaluate, policy, record, routes, runs, serve, status, train
+from steersman.cli import act, deployments, evaluate, policy, record, routes, runs, serve, status, top, train
 
 app = typer.Typer(
     help="Train policies, serve them, and know how good they are.",
@@ -20,6 +20,7 @@ app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(deployments.policies)
 app.add_typer(policy.app, name="policy")
+app.command()(top.top)
 app.command()(routes.route)
 app.command()(routes.alias)
 app.command()(routes.promote)

@@ -14,7 +14,7 @@ from services.gateway.scaling import Scale
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import deployment_pb2
 
-__all__ = ["describe", "is_policy", "leaving", "read_route", "write_audit"]
+__all__ = ["describe", "in_transition", "is_policy", "leaving", "read_route", "write_audit"]
 
 _ERROR_CLASS = re.compile(r"^[\w.]*Error: ")
 
@@ -91,6 +91,17 @@ def leaving(policy: str) -> deployment_pb2.Deployment:
         state=deployment_pb2.DEPLOYMENT_STATE_DELETING,
         message="waits for its replicas to finish what they have",
     )
+
+
+def in_transition(application: Application | None) -> tuple[int, int]:
+    """Counts the replicas that Ray Serve is starting, and those that it is stopping.
+
+    Args:
+        application: The policy's application on Ray Serve, if there is one.
+    """
+    deployment = application.get("deployments", {}).get(DEPLOYMENT, {}) if application else {}
+    states = [replica["state"] for replica in deployment.get("replicas", ())]
+    return states.count("STARTING"), states.count("STOPPING") + states.count("PENDING_MIGRATION")
 
 
 def read_route(message: deployment_pb2.Route) -> Route:

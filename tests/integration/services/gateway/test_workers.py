@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -200,3 +201,38 @@ async def test_a_client_of_two_gateways_uses_both_and_outlives_one(tmp_path: Pat
             await callers.until(400)
             await callers.stop()
         assert (await describe(second, "two")).statistics.failed == 0
+
+
+async def test_whoever_watches_one_process_sees_what_all_of_them_do(tmp_path: Path, bundle: Bundle) -> None:
+    with (
+        gateway_process(tmp_path, gateway_workers=WORKERS, ray_dashboard_url="") as gateway,
+        replica_process("watched", bundle, gateway),
+    ):
+        await until_all_workers_have_replicas(gateway, "watched")
+        request = policy_pb2.ActRequest(policy="watched", observation={"observation": tensors.encode(OBSERVATIONS[0])})
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            call = deployment_pb2_grpc.DeploymentServiceStub(channel).WatchDeployments(
+                deployment_pb2.WatchDeploymentsRequest(policy="watched", interval_milliseconds=200)
+            )
+            watching = aiter(call)
+            first = await anext(watching)
+            assert [entry.deployment.policy for entry in first.policies] == ["watched"]
+            # So many that they all go to one process once in a million runs.
+            asked = 20
+            async for stub in connections(gateway, asked):
+                await stub.Act(request, timeout=10)
+            seen = 0.0
+            async with asyncio.timeout(10):
+                before = first.time.ToDatetime()
+                while round(seen) < asked:
+                    update = await anext(watching)
+                    now = update.time.ToDatetime()
+                    activity = update.policies[0].activity
+                    assert activity.gateway_processes == WORKERS
+                    seen += activity.requests_per_second * (now - before).total_seconds()
+                    before = now
+            gateway.process.terminate()
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                async for _ in watching:
+                    pass
+            assert await call.code() == grpc.StatusCode.UNAVAILABLE

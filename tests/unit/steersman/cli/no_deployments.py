@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -53,4 +54,9 @@ class NoDeployments(deployment_pb2_grpc.DeploymentServiceServicer):
     async def ListAudit(  # noqa: N802 - gRPC's name
         self, request: messages.ListAuditRequest, context: _Context
     ) -> messages.ListAuditResponse:
+        raise NotImplementedError
+
+    def WatchDeployments(  # noqa: N802 - gRPC's name
+        self, request: messages.WatchDeploymentsRequest, context: _Context
+    ) -> AsyncIterator[messages.WatchDeploymentsResponse]:
         raise NotImplementedError
