@@ -66,7 +66,7 @@ CHECKS = (
     Check("SAC", PENDULUM, -250, 400),
     Check("APPO", CARTPOLE, 450, 240),
     Check("IMPALA", CARTPOLE, 400, 240),
-    Check("DQN", CARTPOLE, 400, 400),
+    Check("DQN", CARTPOLE, 300, 400),
     Check("TQC", PENDULUM, -250, 500),
     Check("BC", CARTPOLE, 400, 120, learns_from_recordings=True),
     Check("MARWIL", CARTPOLE, 400, 120, learns_from_recordings=True),

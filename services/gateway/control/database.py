@@ -23,6 +23,8 @@ HEAD = "0001"
 
 _BUSY_SECONDS = 5.0
 _WRITES = "steersman_writes"
+_MIGRATION_LOCK = 7_837_163_551
+"""Any number that nothing else in a PostgreSQL database locks."""
 
 
 class Database:
@@ -49,7 +51,13 @@ class Database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
+        self._reader: Engine = self._engine
         self._writer: Engine = self._engine.execution_options(**{_WRITES: True})
+        if parsed.get_backend_name() in {"postgresql", "mysql", "mariadb"}:
+            # Several queries have to see one state; a change has to see what those before it have committed while it
+            # waited for its turn.
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
+            self._writer = self._writer.execution_options(isolation_level="READ COMMITTED")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -58,7 +66,7 @@ class Database:
         Raises:
             UnavailableError: If the database cannot be reached, or is locked for too long.
         """
-        with self._translated(), Session(self._engine) as session:
+        with self._translated(), Session(self._reader) as session:
             yield session
 
     @contextmanager
@@ -79,6 +87,8 @@ class Database:
             FailedPreconditionError: If a newer Steersman has made the tables.
         """
         with self._translated(), self._writer.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _MIGRATION_LOCK})
             found = _migration_of(connection)
             if found == HEAD:
                 return

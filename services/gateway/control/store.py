@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import Select, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from services.gateway.control.database import Database
@@ -247,7 +248,11 @@ class Store:
         with self._database.writing() as session:
             row = session.get(LeaseRow, name, with_for_update=True)
             if row is None:
-                session.add(LeaseRow(name=name, holder=holder, expires=now + seconds))
+                try:
+                    with session.begin_nested():
+                        session.add(LeaseRow(name=name, holder=holder, expires=now + seconds))
+                except IntegrityError:
+                    return False  # another process was quicker
                 return True
             # One that is valid for much longer than anybody asks for was made before a clock was set back.
             if row.holder != holder and now < row.expires < now + 10 * seconds:

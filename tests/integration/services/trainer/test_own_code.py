@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 from steersman.v1.trainer_pb2 import ListRunsRequest, Run, RunSpec, StartRunRequest, WatchRunRequest
 from tests.conftest import Stack
-from tests.integration.services.trainer.test_service import TINY, trainer
+from tests.integration.services.trainer.test_service import TINY, another_trainer, trainer
 
 __all__ = ["trainer"]
 
@@ -85,3 +85,16 @@ async def test_an_environment_that_raises_while_training_ends_the_run(
     run = await ended(trainer, asked)
     assert run.state == trainer_pb2.RUN_STATE_FAILED
     assert run.error == f"the {where} of {MISBEHAVING} raised RuntimeError: the mast broke"
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+async def test_an_environment_that_hangs_while_training_ends_the_run(
+    stack: Stack, tmp_path: Path, runners: int
+) -> None:
+    (tmp_path / "module.py").write_text("")
+    kwargs = {"where": "step", "how": "hang", "after": 5}
+    asked = spec("", tmp_path, environment={"id": MISBEHAVING, "kwargs": kwargs}, num_env_runners=runners)
+    async with another_trainer(stack.settings.model_copy(update={"environment_step_seconds": 5.0})) as impatient:
+        run = await ended(impatient, asked)
+    assert run.state == trainer_pb2.RUN_STATE_FAILED
+    assert run.error == f"the step of {MISBEHAVING} did not return within 5 s"

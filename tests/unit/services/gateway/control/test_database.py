@@ -13,15 +13,12 @@ from services.gateway.control.database import HEAD, Database
 from services.gateway.control.models import Base
 from services.gateway.control.store import Store
 from steersman.errors import FailedPreconditionError, UnavailableError
-
-
-def url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'deep' / 'steersman.db'}"
+from tests.databases import database_url
 
 
 def test_the_migrations_make_the_tables_of_the_models(tmp_path: Path) -> None:
-    Database(url(tmp_path)).migrate()
-    with create_engine(url(tmp_path)).connect() as connection:
+    Database(database_url(tmp_path)).migrate()
+    with create_engine(database_url(tmp_path)).connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
 
 
@@ -33,14 +30,14 @@ def test_the_newest_migration_is_the_one_that_is_looked_for() -> None:
 
 def test_several_gateways_may_migrate_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: Database(url(tmp_path)).migrate(), range(4)))
-    assert Store(Database(url(tmp_path))).revision() == 0
+        list(pool.map(lambda _: Database(database_url(tmp_path)).migrate(), range(4)))
+    assert Store(Database(database_url(tmp_path))).revision() == 0
 
 
 def test_a_newer_database_is_refused(tmp_path: Path) -> None:
-    database = Database(url(tmp_path))
+    database = Database(database_url(tmp_path))
     database.migrate()
-    with create_engine(url(tmp_path)).begin() as connection:
+    with create_engine(database_url(tmp_path)).begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(FailedPreconditionError, match="a newer Steersman has brought it to 9999"):
         database.migrate()
@@ -50,6 +47,11 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_database_is_refused(wrong: str) -> None:
     with pytest.raises(FailedPreconditionError, match="expected a database that SQLAlchemy can open"):
         Database(wrong)
+
+
+def test_the_folder_of_a_file_is_made(tmp_path: Path) -> None:
+    Database(f"sqlite:///{tmp_path / 'deep' / 'steersman.db'}").migrate()
+    assert (tmp_path / "deep" / "steersman.db").exists()
 
 
 def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The store on real SQLite files, from several threads and processes."""
+"""The store on real databases, from several threads and processes; `tests.databases` says which."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from services.gateway.control.store import MAX_ROUTES, Store
 from services.gateway.routes import Route, Shadow
 from services.gateway.scaling import Scale
 from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError, UnavailableError
+from tests.databases import database_url, sqlite_only
 
 ONE = Scale(1, 1, 0.5, 0.0)
 CHANGE = Change("a test", "cartpole")
 
 
 def open_store(folder: Path) -> Store:
-    database = Database(f"sqlite:///{folder / 'steersman.db'}")
+    database = Database(database_url(folder))
     database.migrate()
     return Store(database)
 
@@ -220,6 +221,7 @@ def test_a_writer_killed_at_any_point_leaves_whole_changes(store: Store, tmp_pat
     assert deploy(store).revision == found.revision + 1, "no lock is left behind"
 
 
+@sqlite_only
 def test_while_the_database_is_locked_reading_goes_on_and_writing_waits(store: Store, tmp_path: Path) -> None:
     deploy(store)
     lock = sqlite3.connect(tmp_path / "steersman.db", isolation_level=None, check_same_thread=False)
@@ -231,6 +233,7 @@ def test_while_the_database_is_locked_reading_goes_on_and_writing_waits(store: S
     unlocking.join()
 
 
+@sqlite_only
 def test_a_database_that_stays_locked_is_unavailable(store: Store, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "steersman.db", isolation_level=None) as lock:
         lock.execute("BEGIN EXCLUSIVE")
@@ -250,6 +253,41 @@ def test_a_lease_has_one_holder_until_it_expires_or_is_released(store: Store) ->
     deadline = time.monotonic() + 5
     while not store.acquire_lease("work", "ann", 60):
         assert time.monotonic() < deadline
+
+
+def test_of_many_that_want_a_new_lease_at_once_one_gets_it(store: Store, tmp_path: Path) -> None:
+    holders = [f"holder-{index}" for index in range(4)]
+    stores = [open_store(tmp_path) for _ in holders]
+    for name in ("first", "second", "third"):
+        together = threading.Barrier(len(holders))
+
+        def acquire(index: int, name: str = name, together: threading.Barrier = together) -> bool:
+            together.wait()
+            return stores[index].acquire_lease(name, holders[index], 60)
+
+        with ThreadPoolExecutor(len(holders)) as pool:
+            assert sum(pool.map(acquire, range(len(holders)))) == 1
+        assert sum(store.acquire_lease(name, holder, 60) for holder in holders) == 1
+
+
+def test_what_is_read_is_one_state_while_others_write(store: Store, tmp_path: Path) -> None:
+    store.deploy(CHANGE, Route({1: 1.0}), lambda _: ONE, {1: "/bundles/1", 2: "/bundles/2"})
+    other = open_store(tmp_path)
+
+    def write() -> None:
+        for index in range(60):
+            # Route and alias change together or not at all.
+            other.promote(CHANGE, "champion", 1 + index % 2, "", {2: "/bundles/2"})
+
+    store.promote(CHANGE, "champion", 2, "", {2: "/bundles/2"})
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        while not writing.done():
+            found = store.state()
+            policy = found.policies["cartpole"]
+            assert policy.route == Route({policy.aliases["champion"]: 1.0})
+            assert policy.revision == found.revision
+        writing.result()
 
 
 def test_what_ran_before_is_adopted_once(store: Store) -> None:
