@@ -12,6 +12,9 @@ A request's way through the modules, in order:
 6. `replica_service` carries batches to replicas and results back;
 7. `responses` writes the answer.
 
+`inference` does the same for clients of the Open Inference Protocol. What both share is in `unary`, for calls of one
+request, and in `message_stream`.
+
 All of it runs in one event loop: no module but the services, the stream and the waiting room awaits anything, and
 nothing needs a lock. Beside it, `deployments` tells Ray Serve which policies to run, each as one `application` with its
 `scaling`; `gateway` puts one process together, and `workers` runs several.
