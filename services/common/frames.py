@@ -122,7 +122,8 @@ class FrameProtocol(asyncio.Protocol):
 
     def send(self, message: bytes) -> None:
         """Sends a message, or keeps it for as long as the socket is full; between those, `pause_writing` is called."""
-        if self._transport is not None:
+        # Once it is closing nobody reads any more, and `closed` is about to be called.
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.writelines((_LENGTH.pack(len(message)), message))
 
     def close(self) -> None:

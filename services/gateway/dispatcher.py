@@ -184,14 +184,13 @@ class Dispatcher:
 
     def replica_changed(self) -> None:
         """Looks again at who can do what: a replica came, went, is leaving or has announced itself anew."""
-        self._versions = dict(
-            sorted(
-                (number, version)
-                for attachment in self._attachments
-                if not attachment.leaving
-                for number, version in attachment.versions.items()
-            )
-        )
+        loaded = {
+            number: version
+            for attachment in self._attachments
+            if not attachment.leaving
+            for number, version in attachment.versions.items()
+        }
+        self._versions = {number: loaded[number] for number in sorted(loaded)}
         self._probation.forget(self._versions)
         self._split_anew()
         if self._attachments:

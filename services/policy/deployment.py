@@ -6,6 +6,7 @@ Ray Serve places, heals and updates replicas. No request of the data plane passe
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import json
@@ -25,9 +26,12 @@ from services.policy.runtime import PolicyRuntime
 from services.policy.store import fetch_bundle
 from services.policy.trial import try_bundle
 from steersman import spaces
-from steersman.errors import InvalidArgumentError, SteersmanError
+from steersman.errors import InvalidArgumentError, SteersmanError, UnavailableError
 
 _log = logging.getLogger(__name__)
+
+_SHORTEST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
 
 _HTTP = "plain HTTP"
 """What the load calls where these requests come from, instead of a gateway."""
@@ -66,31 +70,63 @@ class PolicyReplica:
         self._started = False
         self._default = 0
         self._uris: dict[int, str] = {}
+        self._retrying: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Holds the versions that are wanted now; Ray Serve calls this at the start and on each change.
 
         Args:
-            user_config: `{"versions": {"<version>": "<bundle URI>"}, "default": <version>}`.
+            user_config: `{"versions": {"<version>": "<bundle URI>"}, "default": <version>}`; what else it
+                has makes Ray Serve call this again.
 
         Raises:
-            SteersmanError: If a version cannot be loaded and there is none that goes on.
+            SteersmanError: If a bundle is not sound, and there is no version that goes on.
         """
         self._default = user_config["default"]
         uris = {int(version): uri for version, uri in user_config["versions"].items()}
+        if self._retrying is not None:
+            self._retrying.cancel()
+        try:
+            await self._hold(uris)
+        except UnavailableError:
+            # Where bundles come from is away, which is no fault of this replica's.
+            self._retrying = asyncio.create_task(self._retry(uris))
+        except SteersmanError:
+            # Ray Serve replaces replicas that fail here. One that can still answer goes on, and the gateways know why.
+            if not self._replica.versions:
+                raise
+        if not self._started:
+            self._started = True
+            self._replica.start()
+
+    async def _hold(self, uris: dict[int, str]) -> None:
+        """Holds the versions with these bundles, as far as they can be loaded.
+
+        Raises:
+            SteersmanError: Why one cannot.
+        """
         is_only = len(uris) == 1
         loaders = {version: functools.partial(self._load, version, uri, is_only) for version, uri in uris.items()}
         replaced = {version for version, uri in uris.items() if self._uris.get(version) != uri}
         try:
             await self._replica.load(loaders, replaced)
         except SteersmanError as error:
-            # Ray Serve replaces replicas that fail here. One that can still answer goes on, and the gateways know why.
-            if not self._replica.versions:
-                raise
-            _log.error("%s; versions %s go on", error, sorted(self._replica.versions))
-        if not self._started:
-            self._started = True
-            self._replica.start()
+            _log.error("%s; versions %s go on", error, sorted(self._replica.versions) or "none")
+            raise
+
+    async def _retry(self, uris: dict[int, str]) -> None:
+        """Tries again and again to hold versions that could not be fetched."""
+        pause = _SHORTEST_PAUSE_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            try:
+                await self._hold(uris)
+            except UnavailableError:
+                continue
+            except SteersmanError:
+                pass  # what is there now is no sound bundle, and will not become one
+            return
 
     def _load(self, version: int, uri: str, is_only: bool) -> PolicyRuntime:
         bundle = fetch_bundle(uri, self._cache, self._mlflow_url)

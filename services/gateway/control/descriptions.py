@@ -175,7 +175,7 @@ def _broken_version(dispatcher: Dispatcher | None, route: Route) -> str:
         for version in sorted(route.versions & attachment.failed_versions.keys()):
             if not attachment.leaving:
                 others = ", ".join(map(str, attachment.versions))
-                return f"{attachment.failed_versions[version]}; version {others} goes on"
+                return attachment.failed_versions[version] + (f"; version {others} goes on" if others else "")
     return ""
 
 

@@ -47,6 +47,8 @@ def application(settings: Settings, gateways: Sequence[str], policy: DesiredPoli
                 "user_config": {
                     "versions": {str(version): uri for version, uri in policy.uris.items()},
                     "default": policy.route.main_version,
+                    # Whenever somebody changes what is wanted, Ray Serve tries again what has failed.
+                    "revision": policy.revision,
                 },
                 "ray_actor_options": actor_options(policy.scale),
                 "graceful_shutdown_timeout_s": settings.shutdown_grace_seconds,

@@ -10,12 +10,13 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from services.common.bundle import Bundle
 from steersman import PolicyClient
 from steersman.errors import NotFoundError, UnavailableError
-from steersman.v1 import deployment_pb2, deployment_pb2_grpc
-from tests.bundles import write_recurrent_bundle
+from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
+from tests.bundles import write_linear_bundle, write_recurrent_bundle
 from tests.conftest import Stack
 from tests.gateways import gateway_process
 
@@ -44,6 +45,14 @@ def wait_for(
             return found
         assert time.monotonic() < deadline, found and found.message
         time.sleep(0.1)
+
+
+def seed_of(stack: Stack, address: str) -> object:
+    """Tells which of the linear bundles a version is."""
+    with grpc.insecure_channel(stack.settings.gateway_address) as channel:
+        request = policy_pb2.GetPolicyRequest(policy=address)
+        (version,) = policy_pb2_grpc.PolicyServiceStub(channel).GetPolicy(request).policy.versions
+        return version.provenance["seed"]
 
 
 def is_ready(deployment: deployment_pb2.Deployment | None) -> bool:
@@ -104,6 +113,10 @@ def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
         assert (ready.version, ready.replicas_wanted, ready.replicas_ready) == (2, 2, 2)
         assert client.ask(OBSERVATION).version == 2
 
+        request.bundle_uri = str(bundle.folder)
+        deployments.Deploy(request)
+        wait_for(deployments, "linear", lambda _: seed_of(stack, "linear:2") == 1)
+
         recurrent = write_recurrent_bundle(tmp_path / "recurrent")
         request.version, request.bundle_uri, request.replicas = 3, str(recurrent.folder), 1
         deployments.Deploy(request)
@@ -125,10 +138,12 @@ def test_a_deployment_that_cannot_load_says_why(
     failed = wait_for(deployments, "broken", is_failed)
     assert failed is not None
     assert failed.message == f"cannot read {tmp_path}/manifest.json: No such file or directory"
-    with (
-        PolicyClient("broken", address=stack.settings.gateway_address) as client,
-        pytest.raises(UnavailableError, match="cannot read"),
-    ):
+    with PolicyClient("broken", address=stack.settings.gateway_address) as client:
+        with pytest.raises(UnavailableError, match="cannot read"):
+            client.act(OBSERVATION)
+        write_linear_bundle(tmp_path)
+        deployments.Deploy(deployment_pb2.DeployRequest(policy="broken", version=1, bundle_uri=str(tmp_path)))
+        wait_for(deployments, "broken", is_ready)
         client.act(OBSERVATION)
     deployments.Undeploy(deployment_pb2.UndeployRequest(policy="broken"))
     wait_for(deployments, "broken", is_gone)
@@ -233,7 +248,11 @@ def test_what_is_deleted_by_hand_comes_back_and_routes_split_traffic(
     assert refused.value.code() == grpc.StatusCode.ABORTED
     with PolicyClient("drift", address=stack.settings.gateway_address) as client:
         assert {client.ask(OBSERVATION).version for _ in range(40)} == {1, 2}
+        registry = MlflowClient(stack.settings.mlflow_url)
+        registry.create_registered_model("drift")
+        registry.create_model_version("drift", "s3://nowhere/drift")
         deployments.SetAlias(deployment_pb2.SetAliasRequest(policy="drift", alias="candidate", version=1))
+        wait_for(deployments, "drift", lambda _: registry.get_registered_model("drift").aliases == {"candidate": "1"})
         with PolicyClient("drift@candidate", address=stack.settings.gateway_address) as candidate:
             assert {candidate.ask(OBSERVATION).version for _ in range(10)} == {1}
         deployments.Promote(

@@ -428,6 +428,15 @@ def test_what_waits_can_be_failed_as_a_whole() -> None:
     assert stage.dispatcher.waiting == 0
 
 
+def test_replicas_may_disagree_for_a_while_on_what_a_version_is() -> None:
+    first, second = NumberReplica("first"), NumberReplica("second")
+    other = announce("second", [1], 2, 8)
+    other.versions[0].provenance["seed"] = 2
+    second.attachment.announce(other)
+    stage = Stage(first, second)
+    assert stage.dispatcher.versions == {1: second.attachment.versions[1]}
+
+
 def on_trial(*replicas: NumberReplica) -> Stage:
     """Makes a stage where traffic has just moved from version 1, which has answered, to version 2, which has not."""
     stage = Stage(*replicas)

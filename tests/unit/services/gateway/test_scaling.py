@@ -71,7 +71,7 @@ def test_ray_serve_takes_the_application_and_gives_the_scale_back(scale: Scale) 
     schema = ServeApplicationSchema.model_validate(written)
     read_back = schema.model_dump(exclude_unset=True)["deployments"][0]
     assert written_scale(read_back) == scale
-    assert read_back["user_config"] == {"versions": {"3": "/a", "4": "/b"}, "default": 4}
+    assert read_back["user_config"] == {"versions": {"3": "/a", "4": "/b"}, "default": 4, "revision": 1}
     assert "num_replicas" not in read_back
 
 
