@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from steersman.cli import act, deployments, evaluate, policy, record, routes, runs, serve, status, train
+from steersman.cli import act, compare, deployments, evaluate, policy, record, routes, runs, serve, status, train
 
 app = typer.Typer(
     help="Train policies, serve them, and know how good they are.",
@@ -27,6 +27,7 @@ app.command()(routes.rollback)
 app.command()(routes.audit)
 app.command()(act.act)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(record.record)
 app.command()(serve.serve)
 app.command()(status.status)
