@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from steersman.cli import act, compare, deployments, evaluate, policy, record, routes, runs, serve, status, train
+from steersman.cli import (
+    act,
+    compare,
+    deployments,
+    evaluate,
+    policy,
+    record,
+    routes,
+    run_commands,
+    runs,
+    serve,
+    status,
+    train,
+)
 
 app = typer.Typer(
     help="Train policies, serve them, and know how good they are.",
@@ -16,6 +29,9 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.add_typer(runs.app, name="runs")
+app.command()(run_commands.resume)
+app.command()(run_commands.logs)
+app.command()(run_commands.tensorboard)
 app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(deployments.policies)
