@@ -63,6 +63,9 @@ def main(run_id: str, attempt: int) -> int:
         exported = train(plan, recorder, orders)
         recorder.log(run_id, exported.iteration)
         publishing.publish(run, exported, recorder)
+    except NothingLearntError as error:
+        recorder.warn(run_id, str(error))
+        ended, why = tracking.KILLED, ""
     except Exception as error:  # noqa: BLE001 - whatever it was, the run has to say so
         _log.exception("the run failed")
         ended, why = tracking.FAILED, failure.explain(error)
@@ -131,17 +134,21 @@ def last_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401 - Ray 
     """Gives what a trial exported when it ended; or exports its last checkpoint, if it was ended before that.
 
     Raises:
-        FailedPreconditionError: If there is no checkpoint.
+        NothingLearntError: If there is no checkpoint.
     """
     metrics = result.metrics or {}
     if metrics.get(trial.EXPORTED):
-        return plan.exported(iteration_of(metrics), metrics["trial_id"])
+        return plan.exported(iteration_of(metrics))
     if not result.best_checkpoints:
-        raise FailedPreconditionError("the run was stopped before its first checkpoint: there is nothing to export")
+        raise NothingLearntError("the run was stopped before its first checkpoint: there is nothing to export")
     checkpoint, kept = max(result.best_checkpoints, key=lambda entry: int(entry[1]["training_iteration"]))
-    where = plan.exported(iteration_of(kept), kept["trial_id"])
+    where = plan.exported(iteration_of(kept))
     evaluated = outcome.export(plan.run, where.iteration, Path(checkpoint.path), where.bundle)
     return Export(evaluated, where.bundle, Path(checkpoint.path))
+
+
+class NothingLearntError(FailedPreconditionError):
+    """A run was stopped before there was anything to export."""
 
 
 class IterationLog(tune.Callback):  # type: ignore[misc] # Ray has no types
@@ -162,7 +169,7 @@ class IterationLog(tune.Callback):  # type: ignore[misc] # Ray has no types
         self._recorder.log(self._plan.run.id, iteration)
         _log.info("%s", json_format.MessageToJson(iteration, indent=None))
         if result[trial.EXPORTED] and not result["done"]:
-            publishing.publish(self._plan.run, self._plan.exported(iteration, result["trial_id"]), self._recorder)
+            publishing.publish(self._plan.run, self._plan.exported(iteration), self._recorder)
 
 
 def iteration_of(result: dict[str, Any]) -> trainer_pb2.Iteration:

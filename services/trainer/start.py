@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,21 +11,28 @@ from services.trainer.tracking import Tracking
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
 
+_ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _GIT_SECONDS = 5.0
 _CHECKPOINT_HAS = "learner_group"
 
 
 def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking) -> trainer_pb2.RunSpec:
-    """Checks what a run starts from, and says which version that is.
+    """Checks what a run starts from and where its versions go, and says which version that is.
 
     Args:
         spec: What was asked for.
         tracking: MLflow.
 
     Raises:
-        InvalidArgumentError: If it is no checkpoint, or both a version and a checkpoint are given.
+        InvalidArgumentError: If it is no checkpoint, both a version and a checkpoint are given, or the alias is none.
         NotFoundError: If there is no such version, or it has no checkpoint.
     """
+    alias = spec.publishing.deploy_as
+    if alias and not _ALIAS.fullmatch(alias):
+        raise InvalidArgumentError(
+            "expected an alias of at most 64 lower-case letters, digits, '-' and '_', the first one a letter, as "
+            f"publishing.deploy_as, got {alias!r}"
+        )
     completed = trainer_pb2.RunSpec()
     completed.CopyFrom(spec)
     if not spec.HasField("warm_start"):

@@ -11,12 +11,12 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from google.protobuf import json_format
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.tune.result import SHOULD_CHECKPOINT
@@ -63,9 +63,14 @@ class Plan:
     folder: Path
     start: Path | None = None
 
-    def exported(self, iteration: trainer_pb2.Iteration, trial_id: str) -> Export:
+    @property
+    def memory(self) -> Path:
+        """The iteration of the last checkpoint, as JSON."""
+        return self.folder / "latest.json"
+
+    def exported(self, iteration: trainer_pb2.Iteration) -> Export:
         """Tells where the export of an iteration lies."""
-        folder = self.folder / "exports" / f"{trial_id}-{iteration.iteration:06d}"
+        folder = self.folder / "exports" / f"{iteration.iteration:06d}"
         return Export(iteration, folder / "bundle", folder / "checkpoint")
 
 
@@ -134,17 +139,23 @@ def check_loss(iteration: int, result: dict[str, Any]) -> None:
             )
 
 
-def check_weights(iteration: int, module: Any) -> None:  # noqa: ANN401 - RLlib has no types
+def check_weights(iteration: int, modules: Mapping[str, Mapping[str, Any]]) -> None:
     """Checks weights before they are kept: a loss is computed before the step that breaks them.
+
+    Args:
+        iteration: The iteration that they are of.
+        modules: The weights of each module, by their names.
 
     Raises:
         FloatingPointError: If one is not a finite number.
     """
-    for name, values in module.named_parameters():
-        if not bool(torch.isfinite(values).all()):
-            raise FloatingPointError(
-                f"the weights {name} were not finite after iteration {iteration}; a smaller lr or a grad_clip may help"
-            )
+    for weights in modules.values():
+        for name, values in weights.items():
+            if not np.isfinite(np.asarray(values)).all():
+                raise FloatingPointError(
+                    f"weights ({name}) were not finite after iteration {iteration}, whatever the loss was before; a "
+                    "smaller lr or a grad_clip may help"
+                )
 
 
 class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
@@ -167,18 +178,16 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         if self._plan.start is not None:
             warm_start(algorithm, self._plan.start, with_optimizer=self._plan.run.spec.warm_start.with_optimizer)
 
-    def on_checkpoint_loaded(self, *, algorithm: Any, **_: Any) -> None:  # noqa: ANN401 - RLlib's signature
+    def on_checkpoint_loaded(self, **_: Any) -> None:  # noqa: ANN401 - RLlib's signature
         """Goes on where the trial was."""
-        memory = self._memory(algorithm)
-        if memory.is_file():
-            self._best = json_format.Parse(memory.read_text(), trainer_pb2.Iteration())
+        if self._plan.memory.is_file():
+            self._best = json_format.Parse(self._plan.memory.read_text(), trainer_pb2.Iteration())
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **_: Any) -> None:  # noqa: ANN401
         """Writes the iteration into the result, and ends the trial where a stop criterion is met."""
         spec = self._plan.run.spec
         iteration = iteration_of(result)
         check_loss(iteration.iteration, result)
-        check_weights(iteration.iteration, algorithm.get_module())
         before = self._best.steps if self._steps is None else self._steps
         iteration.steps_per_second = (iteration.steps - before) / max(result["time_this_iter_s"], 1e-9)
         self._steps = iteration.steps
@@ -186,7 +195,11 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         ends = reached(spec.stop, iteration) or orders.stop_is_ordered()
         every = spec.publishing.every_iterations
         publishes = bool(every and iteration.iteration % every == 0)
-        if ends or publishes or self._looks_good(iteration):
+        evaluates = ends or publishes or self._looks_good(iteration)
+        checkpoints = evaluates or time.monotonic() - self._checkpointed > _CHECKPOINT_SECONDS
+        if checkpoints:
+            check_weights(iteration.iteration, algorithm.learner_group.get_weights())
+        if evaluates:
             started = time.monotonic()
             exported = self._export(algorithm, iteration)
             iteration.CopyFrom(exported.iteration)
@@ -200,10 +213,10 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         result[SCORE] = iteration.training_return if iteration.HasField("training_return") else WORST
         result[EXPORTED] = ends or publishes
         result["done"] = ends
-        if ends or time.monotonic() - self._checkpointed > _CHECKPOINT_SECONDS:
+        if checkpoints:
             self._checkpointed = time.monotonic()
             result[SHOULD_CHECKPOINT] = True
-            self._memory(algorithm).write_text(json_format.MessageToJson(iteration, indent=None))
+            self._plan.memory.write_text(json_format.MessageToJson(iteration, indent=None))
 
     def _note_best(self, iteration: trainer_pb2.Iteration) -> None:
         if self._best.HasField("best_evaluated_return"):
@@ -229,21 +242,14 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         return find_algorithm(self._plan.run.spec.algorithm).learns_from_recordings
 
     def _export(self, algorithm: Any, iteration: trainer_pb2.Iteration) -> Export:  # noqa: ANN401
-        where = self._plan.exported(iteration, algorithm.trial_id)
-        self._drop_older(where, algorithm.trial_id)
+        where = self._plan.exported(iteration)
+        # What was to be published of earlier exports is in MLflow by now.
+        shutil.rmtree(where.bundle.parent.parent, ignore_errors=True)
         where.checkpoint.mkdir(parents=True, exist_ok=True)
         algorithm.save_to_path(str(where.checkpoint))
         with _told(self._plan.run.id):
             evaluated = outcome.export(self._plan.run, iteration, where.checkpoint, where.bundle)
         return Export(evaluated, where.bundle, where.checkpoint)
-
-    def _drop_older(self, newest: Export, trial_id: str) -> None:
-        """Removes earlier exports of the trial: what was to be published of them is in MLflow by now."""
-        for folder in newest.bundle.parent.parent.glob(f"{trial_id}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _memory(self, algorithm: Any) -> Path:  # noqa: ANN401 - RLlib has no types
-        return self._plan.folder / f"latest-{algorithm.trial_id}.json"
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from services.trainer.tracking import Tracking
-from steersman.v1 import trainer_pb2, trainer_pb2_grpc
+from steersman.v1 import deployment_pb2, deployment_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from steersman.v1.trainer_pb2 import (
     GetRunRequest,
     ReadRunLogRequest,
@@ -50,10 +50,10 @@ async def test_a_stopped_run_exports_what_it_has_learnt_and_can_go_on(stack: Sta
     took = time.monotonic() - started
 
     assert stopped.state == trainer_pb2.RUN_STATE_STOPPED
-    assert stopped.version == 1
+    assert stopped.version
     assert took < 60
     client = MlflowClient(tracking_uri=stack.settings.mlflow_url)
-    kept = client.get_model_version("stopped", "1")
+    kept = client.get_model_version("stopped", str(stopped.version))
     assert kept.tags["run_id"] == run.id
     tracking = Tracking(stack.settings.mlflow_url)
     (evaluated,) = (entry for entry in tracking.iterations(run.id, 0) if entry.HasField("evaluated_return"))
@@ -71,7 +71,7 @@ async def test_a_stopped_run_exports_what_it_has_learnt_and_can_go_on(stack: Sta
     events = [event async for event in trainer.WatchRun(WatchRunRequest(id=run.id, after_iteration=before))]
     final = events[-1].run
     assert final.state == trainer_pb2.RUN_STATE_SUCCEEDED, final.error
-    assert final.version == 2
+    assert final.version == stopped.version + 1
     seen = [event.iteration for event in events if event.HasField("iteration")]
     assert [iteration.iteration for iteration in seen] == list(range(before + 1, 13)), "nothing is done twice"
     assert seen[0].steps > stopped.latest.steps
@@ -83,7 +83,7 @@ async def test_a_stopped_run_exports_what_it_has_learnt_and_can_go_on(stack: Sta
         await trainer.ResumeRun(ResumeRunRequest(id=run.id))
     assert error.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     log = "".join([piece.text async for piece in trainer.ReadRunLog(ReadRunLogRequest(id=run.id))])
-    assert "registered version 2" in log
+    assert f"registered version {final.version}" in log
     assert list((stack.settings.var_dir / "runs" / run.id).rglob("events.out.tfevents*"))
 
 
@@ -92,7 +92,8 @@ async def test_versions_on_the_way_and_a_start_from_one(stack: Stack, trainer: T
     asked.publishing.every_iterations = 1
     first = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=asked))).run)
     assert first.state == trainer_pb2.RUN_STATE_SUCCEEDED, first.error
-    assert first.version == 3
+    versions = MlflowClient(tracking_uri=stack.settings.mlflow_url).search_model_versions("name='steady'")
+    assert sum(version.run_id == first.id for version in versions) == 3
     assert first.latest.HasField("best_evaluated_return")
     assert "policy_loss" in first.latest.losses
     assert first.latest.learner_seconds > 0
@@ -103,10 +104,19 @@ async def test_versions_on_the_way_and_a_start_from_one(stack: Stack, trainer: T
     # With so small a step, what it plays like is what it started from.
     again = spec("steady", {"iterations": 1}, settings=TINY | {"lr": 1e-12})
     again.warm_start.SetInParent()
+    again.publishing.deploy_as = "candidate"
     second = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=again))).run)
     assert second.state == trainer_pb2.RUN_STATE_SUCCEEDED, second.error
-    assert (second.spec.warm_start.policy, second.spec.warm_start.version) == ("steady", 3)
+    assert (second.spec.warm_start.policy, second.spec.warm_start.version) == ("steady", first.version)
     assert second.latest.evaluated_return == first.latest.evaluated_return
+    assert not second.warning
+    async with grpc.aio.insecure_channel(stack.settings.gateway_address) as channel:
+        gateway = deployment_pb2_grpc.DeploymentServiceStub(channel)
+        deployments = (await gateway.ListDeployments(deployment_pb2.ListDeploymentsRequest())).deployments
+        (deployed,) = (entry for entry in deployments if entry.policy == "steady")
+        assert dict(deployed.aliases) == {"candidate": second.version}
+        await gateway.Undeploy(deployment_pb2.UndeployRequest(policy="steady"))
+
     again.warm_start.version = 77
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await trainer.StartRun(StartRunRequest(spec=again))

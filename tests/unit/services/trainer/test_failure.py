@@ -5,6 +5,7 @@ import errno
 import pytest
 
 from services.trainer.failure import explain
+from steersman.errors import FailedPreconditionError
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,7 @@ from services.trainer.failure import explain
         (RuntimeError("worker: [Errno 28] No space left on device: '/x'"), "the disk is full"),
         (ValueError("first\n\nlast line \n"), "ValueError: last line"),
         (KeyError(), "KeyError"),
+        (FailedPreconditionError("it has no rudder"), "it has no rudder"),
     ],
 )
 def test_one_sentence(error: Exception, sentence: str) -> None:

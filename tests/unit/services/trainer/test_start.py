@@ -36,3 +36,9 @@ def test_commit_of_the_code_of_a_run(tmp_path: Path) -> None:
         who = ["-c", "user.name=a", "-c", "user.email=a@b"]
         subprocess.run(["git", "-C", str(tmp_path), *who, *command], check=True)
     assert len(git_commit(code)) == 40
+
+
+def test_an_alias_has_to_be_one() -> None:
+    spec = trainer_pb2.RunSpec(publishing=trainer_pb2.Publishing(deploy_as="1st"))
+    with pytest.raises(InvalidArgumentError, match="'1st'"):
+        complete_start(spec, NOWHERE)
