@@ -180,5 +180,6 @@ def iteration_of(result: dict[str, Any]) -> trainer_pb2.Iteration:
 if __name__ == "__main__":
     code = main(sys.argv[1], int(sys.argv[2]))
     logging.shutdown()
+    sys.stdout.flush()
     # What is left of Ray and of whatever the run imported must not keep a run's process from ending.
     os._exit(code)
