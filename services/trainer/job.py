@@ -24,7 +24,7 @@ from ray import tune
 from services.common.logs import configure_logging
 from services.trainer import algorithms, failure, outcome, publishing, registry, runs, tracking, trial
 from services.trainer.curve import draw_curve
-from services.trainer.orders import Orders
+from services.trainer.orders import Orders, StopWhenOverdue
 from services.trainer.publishing import Export
 from services.trainer.stall import StallGuard
 from services.trainer.tracking import Tracking
@@ -60,7 +60,7 @@ def main(run_id: str, attempt: int) -> int:
     monitor.start()
     try:
         plan = make_plan(run, recorder)
-        exported = train(plan, recorder, orders)
+        exported = train(plan, recorder)
         recorder.log(run_id, exported.iteration)
         publishing.publish(run, exported, recorder)
     except NothingLearntError as error:
@@ -93,7 +93,7 @@ def make_plan(run: trainer_pb2.Run, recorder: Tracking) -> trial.Plan:
     return trial.Plan(run, folder)
 
 
-def train(plan: trial.Plan, recorder: Tracking, orders: Orders) -> Export:
+def train(plan: trial.Plan, recorder: Tracking) -> Export:
     """Runs Tune with one trial and gives what its last iteration left."""
     config = algorithms.build_config(plan.run.spec)
     config.callbacks(functools.partial(trial.IterationEnd, plan))
@@ -101,7 +101,7 @@ def train(plan: trial.Plan, recorder: Tracking, orders: Orders) -> Export:
     run_config = tune.RunConfig(
         name=_TUNE,
         storage_path=str(plan.folder),
-        stop=orders,
+        stop=StopWhenOverdue(),
         checkpoint_config=tune.CheckpointConfig(
             num_to_keep=plan.run.spec.checkpoints_kept or _CHECKPOINTS_KEPT,
             checkpoint_score_attribute=trial.SCORE,
@@ -117,7 +117,17 @@ def train(plan: trial.Plan, recorder: Tracking, orders: Orders) -> Export:
     folder = str(plan.folder / _TUNE)
     if tune.Tuner.can_restore(folder):
         _log.info("going on from the last checkpoint")
-        tuner = tune.Tuner.restore(folder, config.algo_class, resume_errored=True, param_space=config)
+        tuner = tune.Tuner.restore(
+            folder,
+            config.algo_class,
+            param_space=config,
+            # A trial that was told to stop has finished, as Tune sees it.
+            _resume_config=tune.ResumeConfig(
+                finished=tune.ResumeConfig.ResumeType.RESUME,
+                unfinished=tune.ResumeConfig.ResumeType.RESUME,
+                errored=tune.ResumeConfig.ResumeType.RESUME,
+            ),
+        )
         # Ray restores these too, as they were: with the orders and the clock of the attempt before.
         tuner._local_tuner._run_config = run_config  # noqa: SLF001 - there is no public way to replace callbacks
     else:

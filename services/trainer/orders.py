@@ -18,6 +18,8 @@ _POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 8.0
 """How long an iteration may take to end when the run is to stop; then its last checkpoint has to do."""
 
+_current: list[Orders] = []
+
 _log = logging.getLogger(__name__)
 
 
@@ -36,11 +38,11 @@ def _key() -> bytes:
     return f"steersman-stop-{ray.get_runtime_context().get_job_id()}".encode()
 
 
-class Orders(tune.Stopper):  # type: ignore[misc] # Ray has no types
-    """Looks for orders as long as a run goes on; Tune asks it whether to stop.
+class Orders:
+    """Looks for orders as long as a run goes on. A process has one.
 
     It ends this process when another attempt has taken over the run: that one writes to the same places. The trial ends
-    with its iteration when it is told to stop, and Tune ends the trial if that takes too long.
+    with its iteration when it is told to stop, and `StopWhenOverdue` ends it if that takes too long.
 
     Args:
         tracking: MLflow.
@@ -54,6 +56,7 @@ class Orders(tune.Stopper):  # type: ignore[misc] # Ray has no types
         self._attempt = attempt
         self._ordered_at: float | None = None
         self._ended = threading.Event()
+        _current.append(self)
         threading.Thread(target=self._look, daemon=True).start()
 
     @property
@@ -61,22 +64,14 @@ class Orders(tune.Stopper):  # type: ignore[misc] # Ray has no types
         """Whether the run is to stop and to export what was learnt."""
         return self._ordered_at is not None
 
-    def __call__(self, trial_id: str, result: object) -> bool:
-        """Ends no trial by its result."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Tells Tune to end all trials now, since they had their time to end by themselves."""
-        ordered_at = self._ordered_at
-        return ordered_at is not None and time.monotonic() - ordered_at > _PATIENCE_SECONDS
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the trial had its time to end by itself."""
+        return self._ordered_at is not None and time.monotonic() - self._ordered_at > _PATIENCE_SECONDS
 
     def end(self) -> None:
         """Looks no more."""
         self._ended.set()
-
-    def __getstate__(self) -> dict[str, object]:
-        """Nothing of it is kept with Tune's experiment: a resumed one gets new orders."""
-        return {}
 
     def _look(self) -> None:
         while not self._ended.wait(_POLL_SECONDS):
@@ -92,3 +87,18 @@ class Orders(tune.Stopper):  # type: ignore[misc] # Ray has no types
                 self._ordered_at = time.monotonic()
                 if ray.is_initialized():
                     order_stop()
+
+
+class StopWhenOverdue(tune.Stopper):  # type: ignore[misc] # Ray has no types
+    """Has Tune end trials that do not end in time when they are told to.
+
+    It has no state of its own, since Tune keeps it with its experiment, and takes that one when the run is resumed.
+    """
+
+    def __call__(self, trial_id: str, result: object) -> bool:
+        """Ends no trial by its result."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Tells Tune to end all trials now."""
+        return any(orders.is_overdue for orders in _current)
