@@ -7,9 +7,9 @@ from typing import Annotated
 import grpc
 import typer
 
-from steersman.cli.compare import compare
 from steersman.cli.connection import CALL_SECONDS, configured, connect, events, numbers_that_fit
 from steersman.cli.output import JsonOption, live, note, plain, print_json, print_table, progress
+from steersman.cli.run_comparison import compare
 from steersman.cli.run_view import RunView, describe_return, state_name
 from steersman.errors import InternalError
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steersman.cli.compare import differences, draw
+from steersman.cli.run_comparison import differences, draw
 from steersman.v1 import trainer_pb2
 
 
