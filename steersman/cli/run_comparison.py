@@ -1,109 +1,110 @@
-"""`steersman compare`: which of two policies is better."""
+"""`steersman runs compare`: what two runs were told differently, and how they did."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from google.protobuf import json_format
 
-from steersman.cli.connection import configured, connect, events, numbers_that_fit
-from steersman.cli.evaluate import show_progress
-from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
-from steersman.cli.train import parse_settings
-from steersman.errors import InternalError
-from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
-
-_VERDICTS = {
-    evaluator_pb2.VERDICT_BETTER: "better",
-    evaluator_pb2.VERDICT_WORSE: "worse",
-    evaluator_pb2.VERDICT_UNCLEAR: "can't tell yet",
-}
+from steersman.cli.connection import CALL_SECONDS, configured, connect, events
+from steersman.cli.output import JsonOption, note, plain, print_json, print_table, say
+from steersman.cli.run_view import describe_return, state_name
+from steersman.errors import FailedPreconditionError
+from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
 
 def compare(
-    policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="Which policy may be better.")],
-    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help='Than which one; or "random" or "constant".')],
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes that each plays; at most, if sequential.")] = 100,
-    environment: Annotated[str, typer.Option(help="Gymnasium id. Default: the one that it was trained in.")] = "",
-    environment_setting: Annotated[
-        list[str] | None,
-        typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Both play episode i after a reset with seed + i.")] = 0,
-    sequential: Annotated[bool, typer.Option("--sequential", help="Stop as soon as it can be told.")] = False,
-    error_rate: Annotated[float, typer.Option(help="Probability of calling a difference that is none.")] = 0.05,
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run's id.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="Another's.")],
+    plot: Annotated[Path, typer.Option(help="Where the picture of both learning curves goes.")] = Path("compare.png"),
     as_json: JsonOption = False,
 ) -> None:
-    """Plays two policies on the same seeds and says which one is better. Ctrl-C stops it.
+    """Prints the settings in which two runs differ, and draws both learning curves.
 
-    Examples:
-        steersman compare cartpole:8 cartpole:7
-
-        steersman compare cartpole@candidate cartpole@champion --episodes 1000 --sequential
+    Example:
+        steersman runs compare RUN RUN --plot curves.png
     """
-    with numbers_that_fit():
-        request = evaluator_pb2.CompareRequest(
-            policy=policy,
-            baseline=baseline,
-            environment_id=environment,
-            episodes=episodes,
-            seed=seed,
-            sequential=sequential,
-            error_rate=error_rate,
-        )
-    json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)
-    comparison = run_comparison(request)
+    with connect("trainer", configured().trainer_address) as channel:
+        stub = trainer_pb2_grpc.TrainerServiceStub(channel)
+        runs = [stub.GetRun(trainer_pb2.GetRunRequest(id=name), timeout=CALL_SECONDS).run for name in (first, second)]
+        curves = [_iterations(stub, run) for run in runs]
+    different = differences(plain(runs[0].spec), plain(runs[1].spec))
+    draw(plot, runs, curves)
     if as_json:
-        print_json(plain(comparison))
-    else:
-        print_comparison(comparison)
+        print_json({"different": different, "runs": [plain(run) for run in runs], "plot": str(plot)})
+        return
+    rows: list[tuple[object, ...]] = [(name, *pair) for name, pair in different.items()]
+    rows.append(("state", *map(state_name, runs)))
+    rows.append(("steps", *(f"{run.latest.steps:,}" for run in runs)))
+    rows.append(("return", *(describe_return(run.latest) for run in runs)))
+    print_table("Runs", ("", runs[0].id[:8], runs[1].id[:8]), rows, "")
+    if not different:
+        say("Their settings are the same.")
+    note(f"The curves are in {plot}")
 
 
-def run_comparison(request: evaluator_pb2.CompareRequest) -> evaluator_pb2.Comparison:
-    """Compares with a live view. Ctrl-C stops it.
+def _iterations(stub: trainer_pb2_grpc.TrainerServiceStub, run: trainer_pb2.Run) -> list[trainer_pb2.Iteration]:
+    """Gives the iterations that a run has done so far, without waiting for more."""
+    found: list[trainer_pb2.Iteration] = []
+    if not run.latest.iteration:
+        return found
+    for event in events(stub.WatchRun(trainer_pb2.WatchRunRequest(id=run.id))):
+        if event.HasField("iteration"):
+            found.append(event.iteration)
+            if event.iteration.iteration >= run.latest.iteration:
+                break
+    return found
+
+
+def differences(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Lists the leaves in which two nested dictionaries differ, by their paths; None stands for one that is absent."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in sorted(first.keys() | second.keys()):
+        one, other = first.get(name), second.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found |= differences(one, other, f"{prefix}{name}.")
+        elif one != other:
+            found[f"{prefix}{name}"] = (one, other)
+    return found
+
+
+def draw(path: Path, runs: list[trainer_pb2.Run], curves: list[list[trainer_pb2.Iteration]]) -> None:
+    """Draws learning curves into a PNG file.
+
+    Args:
+        path: The file.
+        runs: The runs.
+        curves: Their iterations.
 
     Raises:
-        InternalError: If the evaluator ends without a comparison.
+        FailedPreconditionError: If matplotlib is not installed.
     """
-    with connect("evaluator", configured().evaluator_address) as channel, progress() as view:
-        task = view.add_task(f"comparing {request.policy} with {request.baseline}", total=None)
-        for event in events(evaluator_pb2_grpc.EvaluatorServiceStub(channel).Compare(request)):
-            if event.HasField("comparison"):
-                return event.comparison
-            show_progress(view, task, event.progress)
-    raise InternalError("expected a comparison at the end, got none")
-
-
-def print_comparison(comparison: evaluator_pb2.Comparison) -> None:
-    """Prints a comparison as a table."""
-    policy, baseline = comparison.policy, comparison.baseline
-    rows = [
-        ("policy", f"{_name(policy)}, mean return {policy.mean:.2f}"),
-        ("baseline", f"{_name(baseline)}, mean return {baseline.mean:.2f}"),
-        ("environment", policy.environment_id),
-        ("episodes", f"{comparison.pairs} each, on the same seeds"),
-        ("difference", difference_in_words(comparison)),
-        ("probability of improvement", f"{100 * comparison.probability_of_improvement:.1f}%"),
-        ("verdict", verdict_in_words(comparison)),
-    ]
-    print_table("Comparison", ("", ""), rows, "")
-
-
-def difference_in_words(comparison: evaluator_pb2.Comparison) -> str:
-    """Writes the difference and its interval."""
-    interval = comparison.difference_interval
-    return f"{comparison.difference:+.2f} (interval {interval.low:+.2f} to {interval.high:+.2f})"
-
-
-def verdict_in_words(comparison: evaluator_pb2.Comparison) -> str:
-    """Writes the verdict, and how many more episodes would tell."""
-    words = _VERDICTS[comparison.verdict]
-    if comparison.verdict != evaluator_pb2.VERDICT_UNCLEAR:
-        return words
-    more = comparison.more_episodes
-    return f"{words}; about {more:,} more episodes would" if more else f"{words}; there was no difference at all"
-
-
-def _name(report: evaluator_pb2.EvaluationReport) -> str:
-    return f"{report.policy}:{report.version}" if report.version else report.policy
+    try:
+        figures = importlib.import_module("matplotlib.figure")
+    except ModuleNotFoundError:
+        raise FailedPreconditionError("drawing needs matplotlib: pip install 'steersman[plot]'") from None
+    figure = figures.Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, (run, curve) in enumerate(zip(runs, curves, strict=True)):
+        name, color = f"{run.spec.policy} {run.id[:8]}", f"C{number}"
+        trained = [iteration for iteration in curve if iteration.HasField("training_return")]
+        evaluated = [iteration for iteration in curve if iteration.HasField("evaluated_return")]
+        axes.plot(
+            [entry.steps for entry in trained],
+            [entry.training_return for entry in trained],
+            color=color,
+            label=f"{name}: training return",
+        )
+        axes.plot(
+            [entry.steps for entry in evaluated],
+            [entry.evaluated_return for entry in evaluated],
+            "o",
+            color=color,
+            label=f"{name}: evaluated return",
+        )
+    axes.set(xlabel="environment steps", ylabel="return")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    figure.savefig(path, format="png", dpi=100)
