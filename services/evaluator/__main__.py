@@ -32,12 +32,14 @@ async def run() -> None:
     """
     chosen = settings()
     defaults = Defaults(chosen.gateway_address, chosen.environment_step_seconds, tuple(chosen.evaluator_modules))
-    servicer = EvaluatorService(defaults, Archive(chosen.var_dir / "evaluations", chosen.mlflow_url))
+    archive = Archive(chosen.var_dir / "evaluations", chosen.mlflow_url)
+    servicer = EvaluatorService(defaults, archive)
     register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)
     server = create_server(
         settings(), settings().evaluator_address, [Service("steersman.v1.EvaluatorService", register)]
     )
     await serve_until_stopped(server)
+    await archive.until_kept()
 
 
 def main() -> None:

@@ -48,6 +48,10 @@ class Archive:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def until_kept(self) -> None:
+        """Waits until everything is kept that nobody waits for."""
+        await asyncio.gather(*self._tasks)
+
     def _keep(self, report: evaluator_pb2.EvaluationReport) -> str:
         # Slow to import, and needed only here.
         from services.evaluator.pictures import write_pictures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import grpc
@@ -13,13 +14,16 @@ from rich.progress import Progress, TaskID
 
 from steersman.cli.connection import configured, connect, events, numbers_that_fit
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
+from steersman.cli.suite import read_suite, run_suite
 from steersman.cli.train import parse_settings
-from steersman.errors import InternalError
+from steersman.errors import InternalError, InvalidArgumentError
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 
 
 def evaluate(
-    policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="Which policy.")],
+    policy: Annotated[
+        str, typer.Argument(metavar="POLICY[:VERSION]", help="Which policy; none with --suite.", show_default=False)
+    ] = "",
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to play.")] = 20,
     environment: Annotated[str, typer.Option(help="Gymnasium id. Default: the one that it was trained in.")] = "",
     environment_setting: Annotated[
@@ -39,6 +43,9 @@ def evaluate(
         typer.Option(min=0, help="Seconds that an environment may take for a step; 0 for the evaluator's setting."),
     ] = 0.0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that play; 0 for as many as make sense.")] = 0,
+    suite: Annotated[
+        Path | None, typer.Option(help="TOML file with policies and environments; gives one table. See docs.")
+    ] = None,
     keep: Annotated[bool, typer.Option(help="Keep the report with the policy's version in MLflow.")] = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,7 +57,14 @@ def evaluate(
         steersman evaluate cartpole:3 --environment-set max_episode_steps=1000 --json
 
         steersman evaluate cartpole --against sampled --against random --against cartpole:2
+
+        steersman evaluate --suite nightly.toml
     """
+    if bool(policy) == (suite is not None):
+        raise InvalidArgumentError("expected either a policy or --suite FILE")
+    if suite is not None:
+        run_suite(read_suite(suite), _evaluate, keep=keep, as_json=as_json)
+        return
     with numbers_that_fit():
         request = evaluator_pb2.EvaluateRequest(
             policy=policy,
@@ -68,6 +82,11 @@ def evaluate(
         stub = evaluator_pb2_grpc.EvaluatorServiceStub(channel)
         report = watch_evaluation(stub, request, partial=functools.partial(_print, as_json=as_json))
     _print(report, as_json=as_json)
+
+
+def _evaluate(request: evaluator_pb2.EvaluateRequest) -> evaluator_pb2.EvaluationReport:
+    with connect("evaluator", configured().evaluator_address) as channel:
+        return watch_evaluation(evaluator_pb2_grpc.EvaluatorServiceStub(channel), request)
 
 
 def watch_evaluation(

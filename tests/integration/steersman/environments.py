@@ -1,4 +1,4 @@
-"""Environments of the tests of this folder; importing this module registers them, in the evaluator's workers as well."""
+"""Environments of this folder's tests; importing this module registers them, also in the evaluator's workers."""
 
 from __future__ import annotations
 

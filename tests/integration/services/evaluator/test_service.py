@@ -14,9 +14,11 @@ from pathlib import Path
 import grpc
 import gymnasium
 import pytest
+from google.protobuf import json_format
 
 from services.common.bundle import Bundle
 from services.common.server import Service, create_server
+from services.evaluator.archive import Archive
 from services.evaluator.requests import Defaults
 from services.evaluator.service import EvaluatorService
 from services.policy.runtime import PolicyRuntime
@@ -47,8 +49,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @asynccontextmanager
-async def evaluator(gateway_address: str) -> AsyncIterator[evaluator_pb2_grpc.EvaluatorServiceAsyncStub]:
-    servicer = EvaluatorService(Defaults(gateway_address, modules=(_ENVIRONMENTS,)))
+async def evaluator(
+    gateway_address: str, archive: Archive | None = None
+) -> AsyncIterator[evaluator_pb2_grpc.EvaluatorServiceAsyncStub]:
+    servicer = EvaluatorService(Defaults(gateway_address, modules=(_ENVIRONMENTS,)), archive)
     register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)
     services = [Service("steersman.v1.EvaluatorService", register)]
     server = create_server(Settings(), "127.0.0.1:0", services, grace_seconds=0)
@@ -244,6 +248,31 @@ async def test_cancelling_the_call_stops_the_evaluation_within_a_second(
         assert time.monotonic() - began < 1
 
 
+def kept_report(folder: Path) -> evaluator_pb2.EvaluationReport:
+    (written,) = folder.glob("*/report.json")
+    return json_format.Parse(written.read_text(), evaluator_pb2.EvaluationReport())
+
+
+async def test_what_was_played_before_the_call_was_cancelled_is_kept(
+    gateway: GatewayProcess, bundle: Bundle, tmp_path: Path
+) -> None:
+    archive = Archive(tmp_path, f"http://{free_address()}")
+    async with attached_replica(gateway, "cartpole", {1: bundle}), evaluator(gateway.address, archive) as stub:
+        call = stub.Evaluate(evaluator_pb2.EvaluateRequest(policy="cartpole", episodes=100_000, record=True))
+        done = 0
+        while not done:
+            event = await call.read()
+            assert isinstance(event, evaluator_pb2.EvaluateResponse)
+            done = event.progress.episodes_done
+        call.cancel()
+    # The evaluator has stopped by now, and with it whatever it was asked.
+    await archive.until_kept()
+    report = kept_report(tmp_path)
+    assert report.partial
+    assert report.problem == "it was cancelled"
+    assert len(report.episodes) >= done
+
+
 @pytest.mark.parametrize(
     ("how", "words"), [("raise", "out of order"), ("hang", "did not return"), ("crash", "took its process down")]
 )
@@ -273,7 +302,7 @@ async def test_what_was_played_before_a_problem_is_reported_as_partial(
 
 async def test_references_play_the_same_episodes(gateway: GatewayProcess, bundle: Bundle, tmp_path: Path) -> None:
     other = write_linear_bundle(tmp_path, seed=5, bounds=bundle.spec.observation_space)
-    names = ["random", "constant", "cartpole:2"]
+    names = ["random", "constant", "cartpole:2", "sampled"]
     request = evaluator_pb2.EvaluateRequest(policy="cartpole:1", episodes=9, seed=3, references=names)
     async with attached_replica(gateway, "cartpole", {1: bundle, 2: other}), evaluator(gateway.address) as stub:
         report = await report_of(stub, request)
