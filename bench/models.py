@@ -18,6 +18,9 @@ CARTPOLE = "cartpole"
 IMAGE = "image"
 
 _HIDDEN = 64
+_UNBOUNDED = common_pb2.BoxSpace(
+    dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[4], low=[-float("inf")], high=[float("inf")]
+)
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,16 @@ class Models:
 
 def write_models(folder: Path) -> Models:
     """Writes both bundles."""
-    return Models(_write_cartpole(folder / CARTPOLE), _write_image(folder / IMAGE))
+    return Models(write_cartpole(folder / CARTPOLE), write_image(folder / IMAGE))
 
 
-def _write_cartpole(folder: Path) -> Bundle:
+def write_cartpole(folder: Path, box: common_pb2.BoxSpace = _UNBOUNDED) -> Bundle:
+    """Writes the bundle of CartPole.
+
+    Args:
+        folder: Where.
+        box: The observation space, of four numbers.
+    """
     sizes = [4, _HIDDEN, _HIDDEN, 2]
     nodes, weights = [], []
     current = spaces.OBSERVATION
@@ -60,11 +69,11 @@ def _write_cartpole(folder: Path) -> Bundle:
             nodes.append(helper.make_node("Tanh", [current], [f"hidden{layer}"]))
             current = f"hidden{layer}"
     nodes.append(helper.make_node("ArgMax", [current], [spaces.ACTION], axis=1, keepdims=0))
-    space = common_pb2.BoxSpace(dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[4], low=[-float("inf")], high=[float("inf")])
-    return write_policy(folder, nodes, weights, space, TensorProto.FLOAT, 2)
+    return write_policy(folder, nodes, weights, box, TensorProto.FLOAT, 2)
 
 
-def _write_image(folder: Path) -> Bundle:
+def write_image(folder: Path) -> Bundle:
+    """Writes the bundle of images."""
     matrix = np.random.default_rng(1).normal(size=(4 * 7 * 7, 6)).astype(np.float32)
     nodes = [
         helper.make_node("Cast", [spaces.OBSERVATION], ["numbers"], to=TensorProto.FLOAT),

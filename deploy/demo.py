@@ -21,7 +21,7 @@ from steersman.cli.connection import connect
 from steersman.cli.deployments import wait_until_ready
 from steersman.cli.evaluate import print_report, watch_evaluation
 from steersman.cli.output import console, progress
-from steersman.cli.runs import describe_return, state_name
+from steersman.cli.run_view import describe_return, state_name
 from steersman.errors import InternalError
 from steersman.settings import Settings
 from steersman.v1 import (

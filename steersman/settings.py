@@ -145,6 +145,10 @@ class Settings(BaseSettings):
         1800.0, gt=0, description="A run none of whose iterations ends within this time fails."
     )
 
+    evaluator_modules: list[str] = Field(
+        [], description="Python modules that register environments of one's own, which the evaluator imports to play."
+    )
+
     log_level: str = Field("INFO", description="Least severe log level that is written.")
 
     @classmethod

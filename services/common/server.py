@@ -38,10 +38,13 @@ class Service:
     Attributes:
         name: Full name, such as "steersman.v1.PolicyService".
         register: Adds the servicer to a server: `functools.partial` of the generated `add_..._to_server`.
+        reflected: Whether reflection lists it; not if its stubs have it by another name, so that tools that look up
+            what is listed would not find it.
     """
 
     name: str
     register: Callable[[grpc.aio.Server], None]
+    reflected: bool = True
 
 
 class Server:
@@ -122,7 +125,8 @@ def create_server(
     names = [service.name for service in services]
     for service in services:
         service.register(server)
-    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    reflected = [service.name for service in services if service.reflected]
+    reflection.enable_server_reflection([*reflected, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 
 from services.common.logs import configure_logging
 from services.common.server import Service, create_server, serve_until_stopped
+from services.evaluator.archive import Archive
+from services.evaluator.requests import Defaults
 from services.evaluator.service import EvaluatorService
 from steersman.settings import settings
 from steersman.v1 import evaluator_pb2_grpc
+
+_ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""Environment variables of this process, where the caller has set no others."""
 
 
 async def run() -> None:
@@ -18,16 +30,22 @@ async def run() -> None:
     Raises:
         OSError: If the address is in use.
     """
-    servicer = EvaluatorService(settings().gateway_address)
+    chosen = settings()
+    defaults = Defaults(chosen.gateway_address, chosen.environment_step_seconds, tuple(chosen.evaluator_modules))
+    archive = Archive(chosen.var_dir / "evaluations", chosen.mlflow_url)
+    servicer = EvaluatorService(defaults, archive)
     register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)
     server = create_server(
         settings(), settings().evaluator_address, [Service("steersman.v1.EvaluatorService", register)]
     )
     await serve_until_stopped(server)
+    await archive.until_kept()
 
 
 def main() -> None:
     """Runs the evaluator with this process's settings."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     configure_logging("evaluator", settings().log_level)
     asyncio.run(run())
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -17,7 +19,31 @@ _log = logging.getLogger(__name__)
 Environment = gymnasium.Env[Any, Any]
 
 
-def make_environments(environment_id: str, kwargs: dict[str, Any], count: int, into: list[Environment]) -> None:
+def import_modules(modules: Sequence[str]) -> None:
+    """Imports what registers environments of one's own.
+
+    Args:
+        modules: Names of modules, from this service's settings and never from a request.
+
+    Raises:
+        FailedPreconditionError: If one cannot be imported.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise FailedPreconditionError(
+                f"cannot import {module!r}, which is to register environments: {type(error).__name__}: {error}"
+            ) from error
+
+
+def make_environments(
+    environment_id: str,
+    kwargs: dict[str, Any],
+    count: int,
+    into: list[Environment],
+    pulse: Callable[[], None] = lambda: None,
+) -> None:
     """Makes environments of one kind.
 
     Args:
@@ -25,6 +51,7 @@ def make_environments(environment_id: str, kwargs: dict[str, Any], count: int, i
         kwargs: Keyword arguments for `gymnasium.make`.
         count: How many.
         into: Where they are put, each as soon as it is made, so that whoever gives up half-way can close them.
+        pulse: Called before each.
 
     Raises:
         InvalidArgumentError: If the id is unknown, or the environment does not take the arguments.
@@ -35,9 +62,12 @@ def make_environments(environment_id: str, kwargs: dict[str, Any], count: int, i
         near = difflib.get_close_matches(environment_id, gymnasium.registry, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise InvalidArgumentError(f"expected a registered Gymnasium environment, got {environment_id!r}{hint}")
+    # Whether an environment keeps to Gymnasium's rules would otherwise be checked in every step.
+    arguments = {"disable_env_checker": True} | kwargs
     try:
         for _ in range(count):
-            into.append(gymnasium.make(environment_id, **kwargs))
+            pulse()
+            into.append(gymnasium.make(environment_id, **arguments))
     except gymnasium.error.DependencyNotInstalled as error:
         raise FailedPreconditionError(f"{environment_id} needs a package that is not installed: {error}") from error
     except Exception as error:

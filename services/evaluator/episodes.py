@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from services.evaluator.environments import Environment
-from services.evaluator.threads import run_to_the_end
 from steersman.errors import FailedPreconditionError
 
 
@@ -48,6 +47,7 @@ class Episode:
         length: Steps.
         terminated: Whether the environment reached a final state.
         truncated: Whether it was cut off.
+        success: Whether it succeeded; None where the environment does not say.
     """
 
     number: int
@@ -56,6 +56,7 @@ class Episode:
     length: int
     terminated: bool
     truncated: bool
+    success: bool | None = None
 
 
 class _Player:
@@ -95,13 +96,21 @@ class _Player:
         """Takes a step and gives the episode, if that was its last one; then the next one has begun."""
         number = self._number
         assert number is not None  # noqa: S101 - only those that are playing are stepped
-        self.observation, reward, terminated, truncated, _ = self._environment.step(action)
+        self.observation, reward, terminated, truncated, info = self._environment.step(action)
         self.reward = float(reward)
         self._return += self.reward
         self._length += 1
         if not (terminated or truncated):
             return None
-        ended = Episode(number, self._seed + number, self._return, self._length, bool(terminated), bool(truncated))
+        ended = Episode(
+            number,
+            self._seed + number,
+            self._return,
+            self._length,
+            bool(terminated),
+            bool(truncated),
+            _success(info),
+        )
         self.reset()
         return ended
 
@@ -111,23 +120,31 @@ class Rollout:
 
     Args:
         environments: Where; each plays its own share.
-        episodes: How many, at least as many as environments.
+        numbers: Of the episodes, at least as many as environments.
         seed: Episode i is reset with seed + i.
+        pulse: Called before each reset and step of an environment, so that one that does not return can be noticed.
         keep_rows: Whether every request has a row for each environment, also for those that have no episode left, whose
             actions are then dropped. For policies with memory: the state that they hand on has the rows of its request.
 
     Attributes:
-        episodes: Those that have ended so far, in the order of their numbers at the end.
+        episodes: Those that have ended so far, in the order in which they ended.
         steps: Environment steps so far.
     """
 
     def __init__(
-        self, environments: Sequence[Environment], episodes: int, seed: int, *, keep_rows: bool = False
+        self,
+        environments: Sequence[Environment],
+        numbers: Sequence[int],
+        seed: int,
+        *,
+        pulse: Callable[[], None] = lambda: None,
+        keep_rows: bool = False,
     ) -> None:
         count = len(environments)
         self._players = [
-            _Player(environment, range(index, episodes, count), seed) for index, environment in enumerate(environments)
+            _Player(environment, numbers[index::count], seed) for index, environment in enumerate(environments)
         ]
+        self._pulse = pulse
         self._keep_rows = keep_rows
         self.episodes: list[Episode] = []
         self.steps = 0
@@ -135,7 +152,8 @@ class Rollout:
     async def play(self, act: Act) -> AsyncGenerator[None]:
         """Plays to the end, and yields after each step of all environments.
 
-        Environments are stepped in a thread, since they may compute for long; every step asks for all actions at once.
+        Every step asks for all actions at once. Environments compute on the event loop, which is why rollouts belong in
+        processes of their own.
 
         Args:
             act: Asks the policy.
@@ -144,7 +162,7 @@ class Rollout:
             FailedPreconditionError: If an environment raises; its error is in the message.
             SteersmanError: What `act` raises.
         """
-        await run_to_the_end(_guarded, self._reset)
+        self._reset()
         while playing := [player for player in self._players if player.playing]:
             rows = self._players if self._keep_rows else playing
             step = Step(
@@ -153,25 +171,38 @@ class Rollout:
                 begins=np.array([player.begins for player in rows]),
             )
             actions = await act(step)
-            await run_to_the_end(_guarded, functools.partial(self._step, rows, actions))
+            self._step(rows, actions)
             self.steps += len(playing)
             yield
-        self.episodes.sort(key=lambda episode: episode.number)
 
     def _reset(self) -> None:
-        for player in self._players:
-            player.reset()
+        with _environments_named():
+            for player in self._players:
+                self._pulse()
+                player.reset()
 
     def _step(self, rows: list[_Player], actions: Iterable[Any]) -> None:
-        for player, action in zip(rows, actions, strict=True):
-            ended = player.step(action) if player.playing else None
-            if ended is not None:
-                self.episodes.append(ended)
+        with _environments_named():
+            for player, action in zip(rows, actions, strict=True):
+                if player.playing:
+                    self._pulse()
+                    ended = player.step(action)
+                    if ended is not None:
+                        self.episodes.append(ended)
 
 
-def _guarded(function: Callable[[], None]) -> None:
-    """Calls what runs an environment's own code, and names that where it raises."""
+def _success(info: Mapping[str, Any]) -> bool | None:
+    """Reads what environments say of their success, in the two words that are in use."""
+    for name in ("is_success", "success"):
+        if name in info:
+            return bool(info[name])
+    return None
+
+
+@contextmanager
+def _environments_named() -> Iterator[None]:
+    """Says that it was an environment's own code that raised."""
     try:
-        function()
+        yield
     except Exception as error:
         raise FailedPreconditionError(f"the environment raised {type(error).__name__}: {error}") from error

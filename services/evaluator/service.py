@@ -11,68 +11,126 @@ from typing import Any
 import grpc
 
 from services.common.errors import answers_stream_errors
-from services.common.structs import plain_values
-from services.evaluator.environments import Environment, check_spaces, close_environments, make_environments
-from services.evaluator.episodes import Rollout, Step
+from services.evaluator import archive, comparison, requests
+from services.evaluator.evaluation import Arena, Result, play
+from services.evaluator.players import SAMPLED, Contestant
 from services.evaluator.report import make_report
-from services.evaluator.threads import run_to_the_end
-from steersman import spaces
-from steersman.aio import Ask, PolicyClient, PolicyInfo
-from steersman.errors import InvalidArgumentError, UnavailableError
-from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
-
-DEFAULT_EPISODES = 20
-MAX_EPISODES = 100_000
-MAX_ENVIRONMENTS = 1024
-DEFAULT_MAX_ENVIRONMENTS = 64
-MAX_SEED = 2**64 - 1
+from steersman.aio import PolicyClient, PolicyInfo
+from steersman.errors import SteersmanError, UnavailableError
+from steersman.v1 import common_pb2, evaluator_pb2, evaluator_pb2_grpc
 
 _PROGRESS_SECONDS = 0.1
+_VERDICTS = {
+    comparison.Verdict.BETTER: evaluator_pb2.VERDICT_BETTER,
+    comparison.Verdict.WORSE: evaluator_pb2.VERDICT_WORSE,
+    comparison.Verdict.UNCLEAR: evaluator_pb2.VERDICT_UNCLEAR,
+}
 
 
 class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
     """Serves `steersman.v1.EvaluatorService`; the proto describes its methods.
 
     Args:
-        gateway_address: The gateway that is asked for actions.
+        defaults: What requests leave open.
+        keep: Keeps reports; None for nowhere.
     """
 
-    def __init__(self, gateway_address: str) -> None:
-        self._gateway_address = gateway_address
+    def __init__(self, defaults: requests.Defaults, keep: archive.Archive | None = None) -> None:
+        self._defaults = defaults
+        self._archive = keep
 
     @answers_stream_errors
     async def Evaluate(
         self, request: evaluator_pb2.EvaluateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[evaluator_pb2.EvaluateResponse]:
         """Plays episodes and reports on them."""
-        episodes, count = _sizes(request)
-        kwargs = plain_values(request.environment_kwargs)
+        episodes = requests.number_of_episodes(request)
+        names = requests.references(request)
         with self._gateway_named():
             info = await self._resolve(request.policy)
-        environment_id = request.environment_id or info.spec.environment_id
-        environments: list[Environment] = []
+            arena = requests.arena_of(request, info.spec.environment_id, self._defaults)
+            result = Result(_greedy(info))
+            others = [Result(await self._reference(name, info)) for name in names]
+        everybody = [result, *others]
+        problem: SteersmanError | None = None
         try:
-            await run_to_the_end(make_environments, environment_id, kwargs, count, environments)
-            check_spaces(environments[0], info.spec)
-            rollout = Rollout(environments, episodes, request.seed, keep_rows=bool(info.spec.state_tensors))
-            # The version is named, so that a deployment in the middle cannot mix two of them in one report.
-            with self._gateway_named():
-                async with PolicyClient(f"{info.name}:{info.version}", address=self._gateway_address) as client:
-                    evaluation = _Evaluation(rollout, episodes, client, info)
-                    async with aclosing(evaluation.run()) as progress:
-                        async for event in progress:
-                            yield evaluator_pb2.EvaluateResponse(progress=event)
-            report = await asyncio.to_thread(
-                make_report, info, environment_id, rollout.episodes, evaluation.latencies, evaluation.seconds
+            # One after the other, since the latencies of one would be those of all.
+            for contestant in everybody:
+                with self._gateway_named():
+                    async with aclosing(_progress(arena, [contestant], range(episodes), everybody, episodes)) as told:
+                        async for progress in told:
+                            yield evaluator_pb2.EvaluateResponse(progress=progress)
+        except SteersmanError as error:
+            if not result.episodes:
+                raise
+            problem = error
+        except (asyncio.CancelledError, GeneratorExit):
+            # Nobody listens any more, but what has been played is kept all the same.
+            if self._archive is not None and request.record and result.episodes:
+                self._archive.keep_later(lambda: make_report(info, arena, result, others, "it was cancelled"))
+            raise
+        report = await asyncio.to_thread(make_report, info, arena, result, others, str(problem or ""))
+        if self._archive is not None and request.record:
+            report.artifact_uri = await self._archive.keep(report)
+        yield evaluator_pb2.EvaluateResponse(report=report)
+        if problem is not None:
+            raise problem
+
+    @answers_stream_errors
+    async def Compare(
+        self, request: evaluator_pb2.CompareRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[evaluator_pb2.CompareResponse]:
+        """Plays two policies on the same seeds and says which one is better."""
+        episodes, rate = requests.number_of_episodes(request), requests.error_rate(request)
+        with self._gateway_named():
+            info = await self._resolve(request.policy)
+            arena = requests.arena_of(request, info.spec.environment_id, self._defaults)
+            named = request.baseline in requests.WITHOUT_POLICY
+            baseline_info = (
+                PolicyInfo(request.baseline, 0, common_pb2.PolicySpec())
+                if named
+                else await self._resolve(request.baseline)
             )
-            yield evaluator_pb2.EvaluateResponse(report=report)
-        finally:
-            await run_to_the_end(close_environments, environments)
+            baseline_contestant = Contestant(request.baseline, _spec(info)) if named else _greedy(baseline_info)
+            policy, baseline = Result(_greedy(info)), Result(baseline_contestant)
+            ends = comparison.looks(episodes) if request.sequential else [episodes]
+            begin = 0
+            for look, end in enumerate(ends, 1):
+                told = _progress(arena, [policy, baseline], range(begin, end), [policy, baseline], episodes)
+                async with aclosing(told):
+                    async for progress in told:
+                        yield evaluator_pb2.CompareResponse(progress=progress)
+                found = await asyncio.to_thread(
+                    comparison.compare, policy.returns, baseline.returns, rate, look if request.sequential else 0
+                )
+                begin = end
+                if found.verdict is not comparison.Verdict.UNCLEAR:
+                    break
+        yield evaluator_pb2.CompareResponse(
+            comparison=evaluator_pb2.Comparison(
+                policy=await asyncio.to_thread(make_report, info, arena, policy),
+                baseline=await asyncio.to_thread(make_report, baseline_info, arena, baseline),
+                difference=found.difference,
+                difference_interval=evaluator_pb2.Interval(low=found.interval[0], high=found.interval[1]),
+                probability_of_improvement=found.probability,
+                verdict=_VERDICTS[found.verdict],
+                more_episodes=found.more,
+                pairs=len(policy.episodes),
+                looks=look,
+            )
+        )
 
     async def _resolve(self, policy: str) -> PolicyInfo:
         """Finds out which version is evaluated, and what it takes and gives."""
-        async with PolicyClient(policy, address=self._gateway_address) as client:
+        async with PolicyClient(policy, address=self._defaults.gateway_address) as client:
             return await client.describe()
+
+    async def _reference(self, name: str, info: PolicyInfo) -> Contestant:
+        if name in requests.WITHOUT_POLICY:
+            return Contestant(name, _spec(info))
+        if name == SAMPLED:
+            return Contestant(name, _spec(info), _address(info), deterministic=False)
+        return _greedy(await self._resolve(name))
 
     @contextmanager
     def _gateway_named(self) -> Iterator[None]:
@@ -80,76 +138,41 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
         try:
             yield
         except UnavailableError as error:
-            raise UnavailableError(f"no actions from the gateway at {self._gateway_address}: {error}") from error
+            address = self._defaults.gateway_address
+            raise UnavailableError(f"no actions from the gateway at {address}: {error}") from error
 
 
-def _sizes(request: evaluator_pb2.EvaluateRequest) -> tuple[int, int]:
-    """Gives how many episodes are played in how many environments.
-
-    Raises:
-        InvalidArgumentError: If there are too many, or there are no seeds for all of them.
-    """
-    episodes = request.episodes or DEFAULT_EPISODES
-    if episodes > MAX_EPISODES:
-        raise InvalidArgumentError(f"expected at most {MAX_EPISODES} episodes, got {episodes}")
-    if request.num_environments > MAX_ENVIRONMENTS:
-        raise InvalidArgumentError(f"expected at most {MAX_ENVIRONMENTS} environments, got {request.num_environments}")
-    if request.seed > MAX_SEED - (episodes - 1):
-        raise InvalidArgumentError(
-            f"expected a seed of at most {MAX_SEED - (episodes - 1)} for {episodes} episodes, got {request.seed}"
-        )
-    return episodes, min(episodes, request.num_environments or DEFAULT_MAX_ENVIRONMENTS)
+def _address(info: PolicyInfo) -> str:
+    """Names the version, so that a deployment in the middle cannot mix two of them in one report."""
+    return f"{info.name}:{info.version}"
 
 
-class _Evaluation:
-    """One evaluation: a rollout, timed.
+def _spec(info: PolicyInfo) -> bytes:
+    return info.spec.SerializeToString()
 
-    Args:
-        rollout: Plays.
-        episodes: How many episodes that are.
-        client: Asks for the actions.
-        info: The policy.
 
-    Attributes:
-        latencies: Seconds that each request for actions took.
-        seconds: How long all of it took, once it is over.
-    """
+def _greedy(info: PolicyInfo) -> Contestant:
+    return Contestant(_address(info), _spec(info), _address(info))
 
-    def __init__(self, rollout: Rollout, episodes: int, client: PolicyClient, info: PolicyInfo) -> None:
-        self._rollout = rollout
-        self._episodes = episodes
-        self._client = client
-        self._format = info.format
-        self._state = b""
-        self.latencies: list[float] = []
-        self.seconds = 0.0
 
-    async def run(self) -> AsyncGenerator[evaluator_pb2.EvaluationProgress]:
-        """Plays to the end, and tells how far it is from time to time."""
-        began = told = time.perf_counter()
-        async with aclosing(self._rollout.play(self._act)) as steps:
-            async for _ in steps:
-                now = time.perf_counter()
-                if now - told >= _PROGRESS_SECONDS:
-                    told = now
-                    yield self._progress()
-        self.seconds = time.perf_counter() - began
-        yield self._progress()
+async def _progress(
+    arena: Arena, players: Sequence[Result], numbers: range, everybody: Sequence[Result], episodes: int
+) -> AsyncGenerator[evaluator_pb2.EvaluationProgress]:
+    """Plays episodes, and tells how far everybody is from time to time, and at the end."""
 
-    async def _act(self, step: Step) -> Sequence[Any]:
-        asked = time.perf_counter()
-        answer = await self._client.ask(
-            step.observations,
-            Ask(state=self._state, episode_start=step.begins),
-            reward=step.rewards if self._format.takes_reward else None,
-        )
-        self.latencies.append(time.perf_counter() - asked)
-        self._state = answer.state
-        return spaces.unbatch(answer.action, self._format.action)
-
-    def _progress(self) -> evaluator_pb2.EvaluationProgress:
-        ended = self._rollout.episodes
-        mean = sum(episode.episode_return for episode in ended) / len(ended) if ended else None
+    def far() -> evaluator_pb2.EvaluationProgress:
+        returns = everybody[0].returns
         return evaluator_pb2.EvaluationProgress(
-            episodes_done=len(ended), episodes_total=self._episodes, steps=self._rollout.steps, mean_return=mean
+            episodes_done=sum(len(result.episodes) for result in everybody),
+            episodes_total=episodes * len(everybody),
+            steps=sum(result.steps for result in everybody),
+            mean_return=sum(returns) / len(returns) if returns else None,
         )
+
+    told = time.perf_counter()
+    async with aclosing(play(arena, players, numbers)) as news:
+        async for _ in news:
+            if time.perf_counter() - told >= _PROGRESS_SECONDS:
+                told = time.perf_counter()
+                yield far()
+    yield far()

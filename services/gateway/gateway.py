@@ -96,7 +96,9 @@ class Gateway:
             [
                 Service("steersman.v1.PolicyService", add_policies),
                 Service("steersman.v1.DeploymentService", add_deployments),
-                Service(inference.SERVICE_NAME, functools.partial(inference.add_to_server, inferences)),
+                Service(
+                    inference.SERVICE_NAME, functools.partial(inference.add_to_server, inferences), reflected=False
+                ),
             ],
             on_stop=close,
             share_port=settings.gateway_workers > 1,

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import json
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ import httpx
 
 from services.trainer.queue import Wait, waits
 from steersman.errors import UnavailableError
+from steersman.settings import Settings
 
 # Ray answers a submission once it has placed the job's supervisor, which takes seconds on a busy machine.
 _TIMEOUT_SECONDS = 60.0
@@ -184,3 +188,26 @@ class RayJobs:
                 f"Ray at {self._url} refused {method} {path} with status {response.status_code}: {reason}"
             )
         return response
+
+
+def entrypoint(run_id: str, attempt: int) -> str:
+    """The shell command of a run's job."""
+    return f"{shlex.quote(sys.executable)} -m services.trainer.job {run_id} {attempt}"
+
+
+def job_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a run's job: these settings, whatever folder it runs in, and nothing sent home."""
+    absolute = settings.model_copy(
+        update={"var_dir": settings.var_dir.absolute(), "ray_token_path": settings.ray_token_file.absolute()}
+    )
+    values = {f"STEERSMAN_{name.upper()}": value for name, value in absolute.model_dump(mode="json").items()}
+    return {
+        name: json.dumps(value) if isinstance(value, list) else str(value)
+        for name, value in values.items()
+        if value is not None
+    } | {
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }

@@ -16,6 +16,9 @@ FINAL_STATES = frozenset({trainer_pb2.RUN_STATE_SUCCEEDED, trainer_pb2.RUN_STATE
 _SUBMISSION_MILLISECONDS = 90_000
 """So long after it was recorded, a run whose job Ray does not know may still be on its way there."""
 
+_CLUSTER_GONE_SECONDS = 60
+"""So long without a word of Ray or of a run, the run has failed: the time after which Ray's own processes give up."""
+
 _ENDED = {
     tracking.FINISHED: trainer_pb2.RUN_STATE_SUCCEEDED,
     tracking.FAILED: trainer_pb2.RUN_STATE_FAILED,
@@ -45,11 +48,23 @@ def state(tracked: TrackedRun, job: Job | None) -> trainer_pb2.RunState.ValueTyp
     """
     if tracked.status in _ENDED:
         return _ENDED[tracked.status]
-    if tracked.latest is not None:
+    if tracked.evaluating:
+        return trainer_pb2.RUN_STATE_EVALUATING
+    if tracked.status == tracking.RUNNING and tracked.latest is not None and tracked.progressed >= tracked.resumed:
         return trainer_pb2.RUN_STATE_RUNNING
     if tracked.status == tracking.RUNNING or (job is not None and job.status is JobStatus.RUNNING):
         return trainer_pb2.RUN_STATE_STARTING
     return trainer_pb2.RUN_STATE_QUEUED
+
+
+def job_id(tracked: TrackedRun) -> str:
+    """Gives the submission id of a run's newest job."""
+    return job_name(tracked.id, tracked.attempt)
+
+
+def job_name(run_id: str, attempt: int) -> str:
+    """Gives the submission id of a run's job: Ray takes each only once."""
+    return run_id if attempt == 1 else f"{run_id}-{attempt}"
 
 
 def ending(tracked: TrackedRun, job: Job | None, now: int) -> Ending | None:
@@ -65,11 +80,15 @@ def ending(tracked: TrackedRun, job: Job | None, now: int) -> Ending | None:
     if tracked.status in tracking.FINAL:
         return None
     if job is None:
-        if now - tracked.submitted < _SUBMISSION_MILLISECONDS and tracked.status == tracking.SCHEDULED:
+        if (
+            now - max(tracked.submitted, tracked.resumed) < _SUBMISSION_MILLISECONDS
+            and tracked.status == tracking.SCHEDULED
+        ):
             return None
         return Ending(
             trainer_pb2.RUN_STATE_FAILED,
-            "Ray does not know the run's job any more: Ray's head was restarted before the run ended",
+            "Ray does not know the run's job any more: Ray's head was restarted before the run ended; the run can be "
+            "resumed from its last checkpoint",
         )
     if job.status is JobStatus.STOPPED:
         return Ending(trainer_pb2.RUN_STATE_STOPPED)
@@ -78,6 +97,24 @@ def ending(tracked: TrackedRun, job: Job | None, now: int) -> Ending | None:
         reason = job.message.split(", last available logs")[0].strip() or "Ray does not say why"
         return Ending(trainer_pb2.RUN_STATE_FAILED, f"the run's job ended without a result: {reason}")
     return None
+
+
+def ending_without_ray(tracked: TrackedRun, away_seconds: float, now: int) -> Ending | None:
+    """Tells how a run ended whose cluster went away; None if it may go on.
+
+    Args:
+        tracked: MLflow's record of an unfinished run.
+        away_seconds: How long Ray has not answered.
+        now: Milliseconds since the epoch.
+    """
+    quiet = (now - max(tracked.progressed, tracked.submitted)) / 1000
+    if away_seconds < _CLUSTER_GONE_SECONDS or quiet < _CLUSTER_GONE_SECONDS:
+        return None
+    return Ending(
+        trainer_pb2.RUN_STATE_FAILED,
+        f"the cluster went away: Ray has not answered for {_CLUSTER_GONE_SECONDS} s, and the run has told nothing; it "
+        "can be resumed from its last checkpoint",
+    )
 
 
 def to_run(tracked: TrackedRun, job: Job | None) -> trainer_pb2.Run:
@@ -89,6 +126,9 @@ def to_run(tracked: TrackedRun, job: Job | None) -> trainer_pb2.Run:
         error=tracked.error,
         submitted=_timestamp(tracked.submitted),
         version=tracked.version,
+        attempt=tracked.attempt,
+        warning=tracked.warning,
+        git_commit=tracked.git_commit,
     )
     if tracked.latest is not None:
         run.latest.CopyFrom(tracked.latest)

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shlex
-import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
 
 from services.common.errors import answers_errors, answers_stream_errors
-from services.trainer import code, probing, runs, validation
+from services.trainer import code, probing, runs, start, tracking, validation
 from services.trainer.environments import EnvironmentSpaces
-from services.trainer.ray_jobs import RayJobs
+from services.trainer.ray_jobs import RayJobs, entrypoint, job_environment
 from services.trainer.resources import check_schedulable
 from services.trainer.tracking import TrackedRun, Tracking
-from steersman.errors import SteersmanError, UnavailableError
+from steersman.errors import FailedPreconditionError, SteersmanError, UnavailableError
 from steersman.settings import Settings
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
@@ -30,6 +28,12 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 _POLL_SECONDS = 0.5
 _DEFAULT_LIST_LIMIT = 100
 _LARGEST_LIST_LIMIT = 1000
+_EXPORT_SECONDS = 90.0
+"""How long a run may take to export what it has learnt when it is stopped; then it is stopped without."""
+
+_LOG_PIECE = 64 * 1024
+_TRAINING = frozenset({trainer_pb2.RUN_STATE_STARTING, trainer_pb2.RUN_STATE_RUNNING, trainer_pb2.RUN_STATE_EVALUATING})
+_RESUMABLE = frozenset({trainer_pb2.RUN_STATE_FAILED, trainer_pb2.RUN_STATE_STOPPED})
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._settings = settings
         self._tracking = tracking
         self._ray = ray_jobs
+        self._away_since: float | None = None
 
     @answers_errors
     async def StartRun(
@@ -56,20 +61,46 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> trainer_pb2.StartRunResponse:
         """Checks a run and submits it."""
         await asyncio.to_thread(validation.check_request, request.spec)
-        packed = await asyncio.to_thread(code.pack, request.spec, self._settings.var_dir.absolute() / "code")
+        asked = await asyncio.to_thread(start.complete_start, request.spec, self._tracking)
+        commit = await asyncio.to_thread(start.git_commit, asked.code)
+        packed = await asyncio.to_thread(code.pack, asked, self._settings.var_dir.absolute() / "code")
         uploaded = await code.upload(packed.code, self._ray)
         spaces = await self._probe(packed.environment, uploaded)
         spec, bundles = await asyncio.to_thread(validation.complete, packed, spaces)
         check_schedulable(bundles, await self._ray.nodes())
-        run_id = await asyncio.to_thread(self._tracking.create, spec)
+        run_id = await asyncio.to_thread(self._tracking.create, spec, commit)
         try:
-            await self._ray.submit(run_id, entrypoint(run_id), job_environment(self._settings), uploaded)
+            await self._ray.submit(run_id, entrypoint(run_id, 1), job_environment(self._settings), uploaded)
         except SteersmanError:
             # Should the job have started after all, it will not find its run, and end.
             await asyncio.to_thread(self._tracking.delete, run_id)
             raise
         _log.info("run %s of policy %s was submitted", run_id, spec.policy)
         return trainer_pb2.StartRunResponse(run=await self._run(run_id))
+
+    @answers_errors
+    async def ResumeRun(
+        self,
+        request: trainer_pb2.ResumeRunRequest,
+        context: _Context,
+    ) -> trainer_pb2.ResumeRunResponse:
+        """Submits a run again that failed or was stopped."""
+        run = await self._run(request.id)
+        if run.state not in _RESUMABLE:
+            name = trainer_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")
+            raise FailedPreconditionError(
+                f"expected a run that failed or was stopped to resume, got one that is {name}"
+            )
+        uploaded = await code.upload(run.spec.code, self._ray)
+        tracked = await asyncio.to_thread(self._tracking.resume, run.id, run.attempt + 1)
+        try:
+            command = entrypoint(run.id, tracked.attempt)
+            await self._ray.submit(runs.job_id(tracked), command, job_environment(self._settings), uploaded)
+        except SteersmanError as error:
+            await asyncio.to_thread(self._tracking.end, run.id, tracking.FAILED, f"it could not be resumed: {error}")
+            raise
+        _log.info("run %s was resumed, attempt %d", run.id, tracked.attempt)
+        return trainer_pb2.ResumeRunResponse(run=await self._run(run.id))
 
     @answers_errors
     async def GetRun(
@@ -91,7 +122,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             validation.check_policy_name(request.policy)
         limit = min(request.limit or _DEFAULT_LIST_LIMIT, _LARGEST_LIST_LIMIT)
         tracked = await asyncio.to_thread(self._tracking.recent, request.policy, limit)
-        return trainer_pb2.ListRunsResponse(runs=await asyncio.gather(*map(self._listed, tracked)))
+        return trainer_pb2.ListRunsResponse(runs=await asyncio.gather(*map(self._reconciled, tracked)))
 
     @answers_stream_errors
     async def WatchRun(
@@ -123,11 +154,42 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         context: _Context,
     ) -> trainer_pb2.StopRunResponse:
         """Stops a run and waits until it has ended."""
-        while (run := await self._run(request.id)).state not in runs.FINAL_STATES:
+        run = await self._run(request.id)
+        if request.export and run.state in _TRAINING:
+            await asyncio.to_thread(self._tracking.ask_to_stop, request.id)
+            deadline = time.monotonic() + _EXPORT_SECONDS
+            while run.state not in runs.FINAL_STATES and time.monotonic() < deadline:
+                await asyncio.sleep(_POLL_SECONDS)
+                run = await self._run(request.id)
+        while run.state not in runs.FINAL_STATES:
             # Again and again: Ray forgets the order when it comes before the job's process is there.
-            await self._ray.stop(request.id)
+            await self._ray.stop(runs.job_name(run.id, run.attempt))
             await asyncio.sleep(_POLL_SECONDS)
+            run = await self._run(request.id)
         return trainer_pb2.StopRunResponse(run=run)
+
+    @answers_stream_errors
+    async def ReadRunLog(
+        self,
+        request: trainer_pb2.ReadRunLogRequest,
+        context: _Context,
+    ) -> AsyncIterator[trainer_pb2.ReadRunLogResponse]:
+        """Gives what a run has printed, from all of its attempts that Ray still knows."""
+        run = await self._run(request.id)
+        for attempt in range(1, run.attempt):
+            for piece in _pieces(await self._ray.logs(runs.job_name(run.id, attempt))):
+                yield piece
+        told = 0
+        while True:
+            ended = run.state in runs.FINAL_STATES
+            text = await self._ray.logs(runs.job_name(run.id, run.attempt))
+            for piece in _pieces(text[told:]):
+                yield piece
+            told = max(told, len(text))
+            if ended or not request.follow:
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+            run = await self._run(request.id)
 
     async def _probe(self, environment: trainer_pb2.Environment, uploaded: dict[str, Any]) -> EnvironmentSpaces:
         """Makes the environment once, where the code for it is, and gives its spaces."""
@@ -152,58 +214,53 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
 
         Raises:
             NotFoundError: If there is no such run.
-            UnavailableError: If MLflow cannot be reached, or Ray, of whom an unfinished run's state depends.
+            UnavailableError: If MLflow cannot be reached.
         """
         tracked = await asyncio.to_thread(self._tracking.get, run_id)
         run = await self._reconciled(tracked)
-        if run.state == trainer_pb2.RUN_STATE_STARTING and (wait := (await self._ray.waits()).get(run_id)):
-            run.queue_position, run.queue_reason = wait.position, wait.reason
+        if run.state == trainer_pb2.RUN_STATE_STARTING and not run.warning:
+            wait = (await self._ray.waits()).get(runs.job_id(tracked))
+            if wait is not None:
+                run.state = trainer_pb2.RUN_STATE_QUEUED
+                run.queue_position, run.queue_reason = wait.position, wait.reason
         return run
 
-    async def _listed(self, tracked: TrackedRun) -> trainer_pb2.Run:
-        """Does the same for a list, which is worth having without Ray too: then with the state that was last known."""
-        try:
-            return await self._reconciled(tracked)
-        except UnavailableError:
-            return runs.to_run(tracked, None)
-
     async def _reconciled(self, tracked: TrackedRun) -> trainer_pb2.Run:
-        ended = runs.state(tracked, None) in runs.FINAL_STATES
-        if ended:
+        if tracked.status in tracking.FINAL:
             return runs.to_run(tracked, None)
-        job = await self._ray.get(tracked.id)
+        try:
+            job = await self._ray.get(runs.job_id(tracked))
+        except UnavailableError as error:
+            # Worth telling without Ray too: as it was last known.
+            now = time.monotonic()
+            self._away_since = now if self._away_since is None else self._away_since
+            ending = runs.ending_without_ray(tracked, now - self._away_since, _now())
+            if ending is not None:
+                return await self._ended(tracked, ending)
+            run = runs.to_run(tracked, None)
+            run.warning = str(error)
+            return run
+        self._away_since = None
         if runs.ending(tracked, job, _now()) is None:
             return runs.to_run(tracked, job)
         # The job may have recorded its result between the two answers.
         tracked = await asyncio.to_thread(self._tracking.get, tracked.id)
         ending = runs.ending(tracked, job, _now())
-        if ending is not None:
-            if ending.state == trainer_pb2.RUN_STATE_STOPPED:
-                await asyncio.to_thread(self._tracking.kill, tracked.id)
-            else:
-                await asyncio.to_thread(self._tracking.fail, tracked.id, ending.error)
-            _log.info("run %s has ended without saying so: %s", tracked.id, ending.error or "stopped")
-            tracked = await asyncio.to_thread(self._tracking.get, tracked.id)
-        return runs.to_run(tracked, job)
+        return runs.to_run(tracked, job) if ending is None else await self._ended(tracked, ending)
+
+    async def _ended(self, tracked: TrackedRun, ending: runs.Ending) -> trainer_pb2.Run:
+        """Records how a run ended that did not do so itself."""
+        stopped = ending.state == trainer_pb2.RUN_STATE_STOPPED
+        status = tracking.KILLED if stopped else tracking.FAILED
+        await asyncio.to_thread(self._tracking.end, tracked.id, status, ending.error)
+        _log.info("run %s has ended without saying so: %s", tracked.id, ending.error or "stopped")
+        return runs.to_run(await asyncio.to_thread(self._tracking.get, tracked.id), None)
 
 
-def entrypoint(run_id: str) -> str:
-    """The shell command of a run's job."""
-    return f"{shlex.quote(sys.executable)} -m services.trainer.job {run_id}"
-
-
-def job_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a run's job: these settings, whatever folder it runs in, and nothing sent home."""
-    absolute = settings.model_copy(
-        update={"var_dir": settings.var_dir.absolute(), "ray_token_path": settings.ray_token_file.absolute()}
-    )
-    values = {f"STEERSMAN_{name.upper()}": value for name, value in absolute.model_dump().items()}
-    return {name: str(value) for name, value in values.items() if value is not None} | {
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
+def _pieces(text: str) -> Iterator[trainer_pb2.ReadRunLogResponse]:
+    """Cuts a text into messages."""
+    for start_of_piece in range(0, len(text), _LOG_PIECE):
+        yield trainer_pb2.ReadRunLogResponse(text=text[start_of_piece : start_of_piece + _LOG_PIECE])
 
 
 def _news(run: trainer_pb2.Run) -> tuple[int, int, str]:

@@ -32,12 +32,30 @@ FINAL = frozenset({FINISHED, FAILED, KILLED})
 _POLICY = "steersman.policy"
 _SPEC = "steersman.spec"
 _ERROR = "steersman.error"
+_WARNING = "steersman.warning"
 _VERSION = "steersman.version"
+_ATTEMPT = "steersman.attempt"
+_RESUMED = "steersman.resumed"
+_STOP = "steersman.stop"
+_PHASE = "steersman.phase"
+_COMMIT = "mlflow.source.git.commit"
+_LONGEST_SENTENCE = 2000
 
-_OPTIONAL_METRICS = ("training_return", "episode_length", "evaluated_return")
+_OPTIONAL_METRICS = (
+    "training_return",
+    "episode_length",
+    "evaluated_return",
+    "best_training_return",
+    "best_evaluated_return",
+    "learner_seconds",
+    "sampler_seconds",
+)
 _REQUIRED_METRICS = ("steps", "steps_per_second", "seconds")
 _METRICS = (*_REQUIRED_METRICS, *_OPTIONAL_METRICS)
 """Metrics are named after the fields of `Iteration`; the step is the iteration."""
+
+_LOSS = "losses/"
+"""What the names of losses begin with."""
 
 _WHOLE = frozenset({"steps"})
 _MILLISECONDS = 1000
@@ -58,6 +76,13 @@ class TrackedRun:
         submitted: Milliseconds since the epoch.
         ended: Milliseconds since the epoch; 0 before that.
         latest: The newest iteration, if any.
+        attempt: Counted from 1; one more each time the run is resumed.
+        resumed: When it was resumed last; milliseconds since the epoch, 0 if it never was.
+        stop_asked: Whether it was asked to stop, and to export what it has learnt.
+        evaluating: Whether it plays what it has learnt.
+        warning: What went wrong without ending it, in one sentence.
+        git_commit: The commit that it was started from; empty if there is none.
+        progressed: When it told of an iteration last; milliseconds since the epoch, 0 before that.
     """
 
     id: str
@@ -68,6 +93,13 @@ class TrackedRun:
     submitted: int
     ended: int
     latest: trainer_pb2.Iteration | None
+    attempt: int = 1
+    resumed: int = 0
+    stop_asked: bool = False
+    evaluating: bool = False
+    warning: str = ""
+    git_commit: str = ""
+    progressed: int = 0
 
 
 def spec_json(spec: trainer_pb2.RunSpec) -> str:
@@ -90,14 +122,14 @@ class Tracking:
         """MLflow's own client."""
         return self._client
 
-    def create(self, spec: trainer_pb2.RunSpec) -> str:
+    def create(self, spec: trainer_pb2.RunSpec, git_commit: str = "") -> str:
         """Records a new run, as SCHEDULED, and gives its id."""
         with self._reachable():
             experiment = self._experiment(create=True)
             tags = {
                 _POLICY: spec.policy,
                 _SPEC: spec_json(spec),
-            }
+            } | ({_COMMIT: git_commit} if git_commit else {})
             name = f"{spec.policy}-{spec.environment.id}-{spec.algorithm}".lower()
             run_id: str = self._client.create_run(experiment, tags=tags, run_name=name).info.run_id
             parameters = {
@@ -158,7 +190,8 @@ class Tracking:
         """
         values: dict[int, dict[str, float]] = {}
         with self._reachable(run_id):
-            for name in _METRICS:
+            recorded = self._client.get_run(run_id).data.metrics
+            for name in filter(_is_of_an_iteration, recorded):
                 for metric in self._client.get_metric_history(run_id, name):
                     if metric.step > after:
                         values.setdefault(metric.step, {})[name] = metric.value
@@ -172,10 +205,11 @@ class Tracking:
         # Every field that is set, but absent ones only where the proto tells absent from 0.
         present = {field.name for field, _ in iteration.ListFields()}
         names = [*_REQUIRED_METRICS, *(name for name in _OPTIONAL_METRICS if name in present)]
+        values = {name: float(getattr(iteration, name)) for name in names}
+        values |= {f"{_LOSS}{name}": value for name, value in iteration.losses.items()}
         with self._reachable(run_id):
             self._client.log_batch(
-                run_id,
-                metrics=[Metric(name, float(getattr(iteration, name)), now, iteration.iteration) for name in names],
+                run_id, metrics=[Metric(name, value, now, iteration.iteration) for name, value in values.items()]
             )
 
     def start(self, run_id: str) -> None:
@@ -183,27 +217,48 @@ class Tracking:
         with self._reachable(run_id):
             self._client.update_run(run_id, status=RUNNING)
 
-    def finish(self, run_id: str, version: int) -> None:
-        """Marks a run as FINISHED, with the version that it registered."""
+    def evaluate(self, run_id: str, *, evaluating: bool) -> None:
+        """Notes that a run plays what it has learnt, or does not any more."""
+        with self._reachable(run_id):
+            self._client.set_tag(run_id, _PHASE, "evaluating" if evaluating else "")
+
+    def publish(self, run_id: str, version: int) -> None:
+        """Notes the newest version that a run has registered."""
         with self._reachable(run_id):
             self._client.set_tag(run_id, _VERSION, str(version))
-            self._client.set_terminated(run_id, FINISHED)
 
-    def fail(self, run_id: str, error: str) -> None:
-        """Marks a run as FAILED.
+    def warn(self, run_id: str, warning: str) -> None:
+        """Notes what went wrong without ending a run, in one sentence."""
+        with self._reachable(run_id):
+            self._client.set_tag(run_id, _WARNING, warning[:_LONGEST_SENTENCE])
+
+    def ask_to_stop(self, run_id: str) -> None:
+        """Asks a run's job to stop, and to export what was learnt."""
+        with self._reachable(run_id):
+            self._client.set_tag(run_id, _STOP, "export")
+
+    def resume(self, run_id: str, attempt: int) -> TrackedRun:
+        """Marks a run as SCHEDULED again, for another attempt, and gives it."""
+        with self._reachable(run_id):
+            for tag in (_ERROR, _STOP, _PHASE):
+                self._client.set_tag(run_id, tag, "")
+            self._client.set_tag(run_id, _ATTEMPT, str(attempt))
+            self._client.set_tag(run_id, _RESUMED, str(int(time.time() * _MILLISECONDS)))
+            self._client.update_run(run_id, status=SCHEDULED)
+        return self.get(run_id)
+
+    def end(self, run_id: str, status: str, error: str = "") -> None:
+        """Marks a run as ended.
 
         Args:
             run_id: The run.
-            error: Why, in one sentence.
+            status: FINISHED, FAILED or KILLED.
+            error: Why it failed, in one sentence.
         """
         with self._reachable(run_id):
-            self._client.set_tag(run_id, _ERROR, error)
-            self._client.set_terminated(run_id, FAILED)
-
-    def kill(self, run_id: str) -> None:
-        """Marks a run as KILLED: it was stopped on request."""
-        with self._reachable(run_id):
-            self._client.set_terminated(run_id, KILLED)
+            self._client.set_tag(run_id, _PHASE, "")
+            self._client.set_tag(run_id, _ERROR, error[:_LONGEST_SENTENCE])
+            self._client.set_terminated(run_id, status)
 
     def _experiment(self, *, create: bool) -> str | None:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -228,6 +283,7 @@ class Tracking:
 
 def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401 - MLflow is not type-checked
     tags = run.data.tags
+    metrics = run.to_proto().data.metrics
     return TrackedRun(
         id=run.info.run_id,
         spec=json_format.Parse(tags[_SPEC], trainer_pb2.RunSpec(), ignore_unknown_fields=True),
@@ -235,8 +291,15 @@ def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401 - MLflow is not type-check
         error=tags.get(_ERROR, ""),
         version=int(tags.get(_VERSION, 0)),
         submitted=run.info.start_time,
-        ended=run.info.end_time or 0,
-        latest=latest_iteration(run.to_proto().data.metrics),
+        ended=(run.info.end_time or 0) if run.info.status in FINAL else 0,
+        latest=latest_iteration(metrics),
+        attempt=int(tags.get(_ATTEMPT, 1)),
+        resumed=int(tags.get(_RESUMED, 0)),
+        stop_asked=bool(tags.get(_STOP)),
+        evaluating=bool(tags.get(_PHASE)),
+        warning=tags.get(_WARNING, ""),
+        git_commit=tags.get(_COMMIT, ""),
+        progressed=max((metric.timestamp for metric in metrics if metric.key == "steps"), default=0),
     )
 
 
@@ -246,12 +309,20 @@ def latest_iteration(metrics: Iterable[Any]) -> trainer_pb2.Iteration | None:
     Args:
         metrics: Values with `key`, `value` and `step`. One whose step is older belongs to an earlier iteration.
     """
-    newest = [metric for metric in metrics if metric.key in _METRICS]
+    newest = [metric for metric in metrics if _is_of_an_iteration(metric.key)]
     step = max((metric.step for metric in newest), default=0)
     values = {metric.key: metric.value for metric in newest if metric.step == step}
     return _iteration(step, values) if values.keys() >= {*_REQUIRED_METRICS} else None
 
 
+def _is_of_an_iteration(name: str) -> bool:
+    """Tells the metrics of iterations from MLflow's own, which are those of the system."""
+    return name in _METRICS or name.startswith(_LOSS)
+
+
 def _iteration(step: int, values: dict[str, float]) -> trainer_pb2.Iteration:
-    fields: dict[str, Any] = {name: int(value) if name in _WHOLE else value for name, value in values.items()}
-    return trainer_pb2.Iteration(iteration=step, **fields)
+    fields: dict[str, Any] = {
+        name: int(value) if name in _WHOLE else value for name, value in values.items() if name in _METRICS
+    }
+    losses = {name.removeprefix(_LOSS): value for name, value in values.items() if name.startswith(_LOSS)}
+    return trainer_pb2.Iteration(iteration=step, losses=losses, **fields)

@@ -1,4 +1,4 @@
-"""What happens in a trial after each of its iterations: the honest return, the bundle and the end of the run.
+"""What happens in a trial after each of its iterations: the honest return, checkpoints, exports and the end of the run.
 
 RLlib's training return is no evaluation, so a run never stops on it. When it reaches the target, the policy is exported
 and the export is played greedily; only that return counts.
@@ -6,31 +6,45 @@ and the export is played greedily; only that return counts.
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
 import logging
 import math
+import shutil
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from google.protobuf import json_format
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.tune.result import SHOULD_CHECKPOINT
 
-from services.common.bundle import Bundle
-from services.common.structs import plain_values
-from services.trainer import greedy
+from services.trainer import orders, outcome
 from services.trainer.algorithms import find_algorithm
-from services.trainer.export import export_bundle, load_checkpoint
+from services.trainer.publishing import Export
+from services.trainer.tracking import Tracking
+from steersman.errors import UnavailableError
+from steersman.settings import settings
 from steersman.v1 import trainer_pb2
 
 RESULT = "steersman"
 """Key of Tune's result under which the iteration lies, as JSON."""
 
-EVALUATION_EPISODES = 20
-_EVALUATION_SEED = 1_000_000
-_PACKAGES = ("steersman", "ray", "torch", "onnx", "onnxruntime", "gymnasium", "numpy")
+EXPORTED = "steersman_exported"
+"""Key of Tune's result that tells whether this iteration was exported, and is to be published."""
+
+SCORE = "steersman_score"
+"""Key of Tune's result by which checkpoints, and the trials of a sweep, are compared: the training return."""
+
+WORST = -1e30
+"""Score of an iteration without a return."""
+
+_CHECKPOINT_SECONDS = 10.0
+"""Seconds of training between checkpoints: no more than so much is lost if the cluster goes away."""
+
+_LOSSES = ("loss", "entropy")
 
 _log = logging.getLogger(__name__)
 
@@ -40,19 +54,24 @@ class Plan:
     """What a trial has to know of its run.
 
     Attributes:
-        run_id: The run.
-        spec: What was asked for, with the defaults filled in.
-        folder: Where it may leave things, absolute.
+        run: The run: its id, its spec with the defaults filled in, its commit.
+        folder: Where the run may leave things, absolute.
+        start: The checkpoint to start from; None to start anew.
     """
 
-    run_id: str
-    spec: trainer_pb2.RunSpec
+    run: trainer_pb2.Run
     folder: Path
+    start: Path | None = None
 
     @property
-    def bundle(self) -> Path:
-        """Where the newest export lies; once the trial has ended, that of its final weights."""
-        return self.folder / "bundle"
+    def memory(self) -> Path:
+        """The iteration of the last checkpoint, as JSON."""
+        return self.folder / "latest.json"
+
+    def exported(self, iteration: trainer_pb2.Iteration) -> Export:
+        """Tells where the export of an iteration lies."""
+        folder = self.folder / "exports" / f"{iteration.iteration:06d}"
+        return Export(iteration, folder / "bundle", folder / "checkpoint")
 
 
 def reached(stop: trainer_pb2.StopCriteria, iteration: trainer_pb2.Iteration) -> bool:
@@ -72,16 +91,32 @@ def reached(stop: trainer_pb2.StopCriteria, iteration: trainer_pb2.Iteration) ->
 def iteration_of(result: dict[str, Any]) -> trainer_pb2.Iteration:
     """Reads an iteration out of RLlib's result."""
     episodes = result.get("env_runners", {})
+    timers = result.get("timers", {})
     iteration = trainer_pb2.Iteration(
         iteration=result["training_iteration"],
         steps=steps_of(result),
         seconds=result["time_total_s"],
+        learner_seconds=_finite(timers.get("learner_update_timer", 0.0)),
+        sampler_seconds=_finite(timers.get("env_runner_sampling_timer", 0.0)),
+        losses=losses_of(result),
     )
     training_return = float(episodes.get("episode_return_mean", math.nan))
     if math.isfinite(training_return):
         iteration.training_return = training_return
         iteration.episode_length = float(episodes["episode_len_mean"])
     return iteration
+
+
+def _finite(value: float) -> float:
+    """Gives a number, or 0 for one that there is none of yet."""
+    return float(value) if math.isfinite(value) else 0.0
+
+
+def losses_of(result: dict[str, Any]) -> dict[str, float]:
+    """Reads the losses, and the entropy, of the policy's learner."""
+    learner = result.get("learners", {}).get("default_policy", {})
+    found = {name: learner[name] for name in learner if name.endswith(_LOSSES)}
+    return {name: float(value) for name, value in found.items() if math.isfinite(float(value))}
 
 
 def steps_of(result: dict[str, Any]) -> int:
@@ -104,6 +139,25 @@ def check_loss(iteration: int, result: dict[str, Any]) -> None:
             )
 
 
+def check_weights(iteration: int, modules: Mapping[str, Mapping[str, Any]]) -> None:
+    """Checks weights before they are kept: a loss is computed before the step that breaks them.
+
+    Args:
+        iteration: The iteration that they are of.
+        modules: The weights of each module, by their names.
+
+    Raises:
+        FloatingPointError: If one is not a finite number.
+    """
+    for weights in modules.values():
+        for name, values in weights.items():
+            if not np.isfinite(np.asarray(values)).all():
+                raise FloatingPointError(
+                    f"weights ({name}) were not finite after iteration {iteration}, whatever the loss was before; a "
+                    "smaller lr or a grad_clip may help"
+                )
+
+
 class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
     """RLlib calls it after every iteration, in the trial's own process.
 
@@ -114,62 +168,120 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         self._plan = plan
-        self._steps = 0
+        self._steps: int | None = None
+        self._best = trainer_pb2.Iteration()
         self._evaluate_again = -math.inf
+        self._checkpointed = -math.inf
+
+    def on_algorithm_init(self, *, algorithm: Any, **_: Any) -> None:  # noqa: ANN401 - RLlib's signature
+        """Takes over the weights that the run starts from."""
+        if self._plan.start is not None:
+            warm_start(algorithm, self._plan.start, with_optimizer=self._plan.run.spec.warm_start.with_optimizer)
+
+    def on_checkpoint_loaded(self, **_: Any) -> None:  # noqa: ANN401 - RLlib's signature
+        """Goes on where the trial was."""
+        if self._plan.memory.is_file():
+            self._best = json_format.Parse(self._plan.memory.read_text(), trainer_pb2.Iteration())
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **_: Any) -> None:  # noqa: ANN401
         """Writes the iteration into the result, and ends the trial where a stop criterion is met."""
-        stop = self._plan.spec.stop
+        spec = self._plan.run.spec
         iteration = iteration_of(result)
         check_loss(iteration.iteration, result)
-        iteration.steps_per_second = (iteration.steps - self._steps) / max(result["time_this_iter_s"], 1e-9)
+        before = self._best.steps if self._steps is None else self._steps
+        iteration.steps_per_second = (iteration.steps - before) / max(result["time_this_iter_s"], 1e-9)
         self._steps = iteration.steps
-        if reached(stop, iteration) or self._looks_good(iteration):
+        self._note_best(iteration)
+        ends = reached(spec.stop, iteration) or orders.stop_is_ordered()
+        every = spec.publishing.every_iterations
+        publishes = bool(every and iteration.iteration % every == 0)
+        evaluates = ends or publishes or self._looks_good(iteration)
+        checkpoints = evaluates or time.monotonic() - self._checkpointed > _CHECKPOINT_SECONDS
+        if checkpoints:
+            check_weights(iteration.iteration, algorithm.learner_group.get_weights())
+        if evaluates:
             started = time.monotonic()
-            iteration.evaluated_return = self._evaluate(algorithm, iteration)
+            exported = self._export(algorithm, iteration)
+            iteration.CopyFrom(exported.iteration)
             # At most half of the time goes into evaluations, however long the training return stays above the target.
             took = time.monotonic() - started
             self._evaluate_again = time.monotonic() + took
             _log.info("evaluated return %.1f, in %.1f s", iteration.evaluated_return, took)
+        ends = ends or reached(spec.stop, iteration)
+        self._best.CopyFrom(iteration)
         result[RESULT] = json_format.MessageToDict(iteration, preserving_proto_field_name=True)
-        result["done"] = reached(stop, iteration)
+        result[SCORE] = iteration.training_return if iteration.HasField("training_return") else WORST
+        result[EXPORTED] = ends or publishes
+        result["done"] = ends
+        if checkpoints:
+            self._checkpointed = time.monotonic()
+            result[SHOULD_CHECKPOINT] = True
+            self._plan.memory.write_text(json_format.MessageToJson(iteration, indent=None))
+
+    def _note_best(self, iteration: trainer_pb2.Iteration) -> None:
+        if self._best.HasField("best_evaluated_return"):
+            iteration.best_evaluated_return = self._best.best_evaluated_return
+        returns = [
+            value
+            for value, there in (
+                (self._best.best_training_return, self._best.HasField("best_training_return")),
+                (iteration.training_return, iteration.HasField("training_return")),
+            )
+            if there
+        ]
+        if returns:
+            iteration.best_training_return = max(returns)
 
     def _looks_good(self, iteration: trainer_pb2.Iteration) -> bool:
-        stop = self._plan.spec.stop
+        stop = self._plan.run.spec.stop
         if not stop.HasField("episode_return") or time.monotonic() < self._evaluate_again:
             return False
         if iteration.HasField("training_return"):
             return iteration.training_return >= stop.episode_return
         # Of what learns from recordings only an evaluation can tell.
-        return find_algorithm(self._plan.spec.algorithm).learns_from_recordings
+        return find_algorithm(self._plan.run.spec.algorithm).learns_from_recordings
 
-    def _evaluate(self, algorithm: Any, iteration: trainer_pb2.Iteration) -> float:  # noqa: ANN401
-        bundle = self._export(algorithm, iteration)
-        environment = self._plan.spec.environment
-        return float(greedy.play(bundle, environment, EVALUATION_EPISODES, _EVALUATION_SEED).mean())
+    def _export(self, algorithm: Any, iteration: trainer_pb2.Iteration) -> Export:  # noqa: ANN401
+        where = self._plan.exported(iteration)
+        # What was to be published of earlier exports is in MLflow by now.
+        shutil.rmtree(where.bundle.parent.parent, ignore_errors=True)
+        where.checkpoint.mkdir(parents=True, exist_ok=True)
+        algorithm.save_to_path(str(where.checkpoint))
+        with _told(self._plan.run.id):
+            evaluated = outcome.export(self._plan.run, iteration, where.checkpoint, where.bundle)
+        return Export(evaluated, where.bundle, where.checkpoint)
 
-    def _export(self, algorithm: Any, iteration: trainer_pb2.Iteration) -> Bundle:  # noqa: ANN401
-        spec = self._plan.spec
-        checkpoint = self._plan.folder / "exported-checkpoint"
-        algorithm.save_to_path(str(checkpoint))
-        return export_bundle(
-            load_checkpoint(checkpoint),
-            self._plan.bundle,
-            environment_id=spec.environment.id,
-            algorithm=spec.algorithm,
-            provenance={
-                "run_id": self._plan.run_id,
-                "environment_kwargs": plain_values(spec.environment.kwargs),
-                "settings": plain_values(spec.settings),
-                "seed": spec.seed,
-                "iteration": iteration.iteration,
-                "steps": iteration.steps,
-                "metrics": {
-                    name: getattr(iteration, name)
-                    for name in ("training_return", "evaluated_return")
-                    if iteration.HasField(name)
-                },
-                "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-                "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        )
+
+@contextlib.contextmanager
+def _told(run_id: str) -> Iterator[None]:
+    """Tells MLflow that the run is being evaluated, as long as a block lasts; if MLflow is away, nobody is told."""
+    tracking = Tracking(settings().mlflow_url)
+    with contextlib.suppress(UnavailableError):
+        tracking.evaluate(run_id, evaluating=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(UnavailableError):
+            tracking.evaluate(run_id, evaluating=False)
+
+
+def warm_start(algorithm: Any, checkpoint: Path, *, with_optimizer: bool) -> None:  # noqa: ANN401 - RLlib has no types
+    """Takes over what a checkpoint has learnt.
+
+    Args:
+        algorithm: RLlib's algorithm, of the same kind and with the same network for `with_optimizer`.
+        checkpoint: An algorithm's checkpoint. It holds pickles: loading it runs code.
+        with_optimizer: Whether to take over the state of the optimisers as well.
+
+    Raises:
+        FileNotFoundError: If it is no checkpoint of an algorithm.
+        RuntimeError: If the networks differ.
+    """
+    learner = "learner_group" if with_optimizer else "learner_group/learner/rl_module"
+    algorithm.restore_from_path(str(checkpoint / learner), component=learner)
+    connector = "env_runner/env_to_module_connector"
+    if (checkpoint / connector).is_dir() and algorithm.env_runner is not None:
+        # Filters that normalise observations have learnt too.
+        algorithm.restore_from_path(str(checkpoint / connector), component=connector)
+    if algorithm.env_runner_group is not None:
+        algorithm.env_runner_group.sync_weights(from_worker_or_learner_group=algorithm.learner_group)

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from steersman.cli import act, deployments, evaluate, policy, record, routes, runs, serve, status, top, train
+from steersman.cli import (
+    act,
+    compare,
+    deployments,
+    evaluate,
+    policy,
+    record,
+    routes,
+    run_commands,
+    runs,
+    serve,
+    status,
+    top,
+    train,
+)
 
 app = typer.Typer(
     help="Train policies, serve them, and know how good they are.",
@@ -16,6 +30,9 @@ app = typer.Typer(
 )
 app.command()(train.train)
 app.add_typer(runs.app, name="runs")
+app.command()(run_commands.resume)
+app.command()(run_commands.logs)
+app.command()(run_commands.tensorboard)
 app.command()(deployments.deploy)
 app.command()(deployments.undeploy)
 app.command()(deployments.policies)
@@ -28,6 +45,7 @@ app.command()(routes.rollback)
 app.command()(routes.audit)
 app.command()(act.act)
 app.command()(evaluate.evaluate)
+app.command()(compare.compare)
 app.command()(record.record)
 app.command()(serve.serve)
 app.command()(status.status)

@@ -6,13 +6,15 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
 import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -104,6 +106,13 @@ def progress() -> Progress:
         # Elsewhere it would leave nothing but empty lines.
         disable=not progress_console.is_terminal,
     )
+
+
+def live(view: RenderableType) -> Live | AbstractContextManager[None]:
+    """Shows a view that changes, as long as a block lasts; only on a terminal, since it would fill a file."""
+    if not progress_console.is_terminal:
+        return nullcontext()
+    return Live(view, console=progress_console, refresh_per_second=4)
 
 
 def plain(message: Message) -> dict[str, Any]:

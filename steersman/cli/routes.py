@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from steersman.cli.compare import difference_in_words
 from steersman.cli.connection import CALL_SECONDS, actor, configured, connect, numbers_that_fit
 from steersman.cli.deployments import route_in_words
-from steersman.cli.output import JsonOption, RevisionOption, plain, print_json, print_table, say
+from steersman.cli.gate import evidence_of_improvement
+from steersman.cli.output import JsonOption, RevisionOption, note, plain, print_json, print_table, say
 from steersman.errors import InvalidArgumentError
 from steersman.policy_names import parse_address, parse_version
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
@@ -81,17 +83,33 @@ def alias(
 def promote(
     address: Annotated[str, typer.Argument(metavar="POLICY:VERSION|POLICY@ALIAS", help="What to promote.")],
     alias: Annotated[str, typer.Option(help="The alias that moves there.")] = "champion",
+    if_better_than: Annotated[
+        str, typer.Option(metavar="ALIAS|VERSION", help="Only if it proves to be better than this one.")
+    ] = "",
+    episodes: Annotated[int, typer.Option(min=1, help="The most that each plays to prove it.")] = 320,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first of those episodes.")] = 0,
     revision: RevisionOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Moves an alias and all traffic to a version.
 
+    With --if-better-than both are evaluated on the same seeds, until it is clear which one is better. If it is not the
+    one to be promoted, or that cannot be told, nothing changes, and the exit code is 1.
+
     Examples:
         steersman promote cartpole@candidate
+
+        steersman promote cartpole:8 --if-better-than champion
 
         steersman promote cartpole:8 --alias stable
     """
     policy, version, from_alias = parse_address(address)
+    if if_better_than:
+        comparison, seen = evidence_of_improvement(parse_address(address), if_better_than, episodes, seed)
+        # Just the version that was compared, and only if nobody has changed anything meanwhile.
+        version, from_alias, revision = comparison.policy.version, "", revision or seen
+        than = f"{policy}:{comparison.baseline.version}"
+        note(f"{policy}:{version} is better than {than}: {difference_in_words(comparison)}")
     with numbers_that_fit():
         request = deployment_pb2.PromoteRequest(
             policy=policy, version=version, from_alias=from_alias, alias=alias, expected_revision=revision

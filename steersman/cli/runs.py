@@ -8,11 +8,18 @@ import grpc
 import typer
 
 from steersman.cli.connection import CALL_SECONDS, configured, connect, events, numbers_that_fit
-from steersman.cli.output import JsonOption, enum_name, note, plain, print_json, print_table, progress
+from steersman.cli.output import JsonOption, live, note, plain, print_json, print_table, progress
+from steersman.cli.run_comparison import compare
+from steersman.cli.run_view import RunView, describe_return, state_name
 from steersman.errors import InternalError
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
 app = typer.Typer(invoke_without_command=True)
+
+app.command()(compare)
+
+_STOP_SECONDS = 180
+"""How long stopping a run may take, its evaluation and export included."""
 
 _RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
@@ -82,39 +89,52 @@ def watch(run_id: _RunArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def stop(run_id: _RunArgument, as_json: JsonOption = False) -> None:
+def stop(
+    run_id: _RunArgument,
+    export: Annotated[
+        bool, typer.Option("--export", help="Evaluate, export and register first what was learnt so far.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Stops a run, and waits until it has ended.
 
-    Example:
+    Examples:
         steersman runs stop RUN
+
+        steersman runs stop RUN --export
     """
     with connect("trainer", configured().trainer_address) as channel, progress() as view:
         view.add_task(f"stopping run {run_id}", total=None)
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        run = stub.StopRun(trainer_pb2.StopRunRequest(id=run_id), timeout=CALL_SECONDS).run
+        run = stub.StopRun(trainer_pb2.StopRunRequest(id=run_id, export=export), timeout=_STOP_SECONDS).run
     print_run(run, as_json)
 
 
-def watch_run(stub: trainer_pb2_grpc.TrainerServiceStub, run: trainer_pb2.Run) -> trainer_pb2.Run:
+def watch_run(
+    stub: trainer_pb2_grpc.TrainerServiceStub, run: trainer_pb2.Run, after_iteration: int = 0
+) -> trainer_pb2.Run:
     """Follows a run to its end with a live view. Ctrl-C ends that, and says how to follow or stop the run then.
 
     Args:
         stub: The trainer.
         run: The run as far as it is known; its id at least.
+        after_iteration: The last iteration that need not be told.
 
     Returns:
         The run in its final state, or as last seen if the user stopped following it.
     """
     run_id = run.id
+    view = RunView(run)
     try:
-        with progress() as view:
-            task = view.add_task(f"run {run_id}", total=None)
-            for event in events(stub.WatchRun(trainer_pb2.WatchRunRequest(id=run_id))):
+        with live(view):
+            request = trainer_pb2.WatchRunRequest(id=run_id, after_iteration=after_iteration)
+            for event in events(stub.WatchRun(request)):
                 if event.HasField("run"):
                     run = event.run
+                    view.update(run)
                 else:
                     run.latest.CopyFrom(event.iteration)
-                view.update(task, description=_describe(run))
+                    view.update(run, event.iteration)
     except KeyboardInterrupt:
         _note_that_it_goes_on(run_id)
     except grpc.RpcError as error:
@@ -151,37 +171,18 @@ def print_run(run: trainer_pb2.Run, as_json: bool) -> None:
             ("seconds of training", f"{latest.seconds:.1f}"),
             ("return", describe_return(latest)),
         ]
+        if latest.HasField("best_evaluated_return"):
+            rows.append(("best evaluated return", f"{latest.best_evaluated_return:.1f}"))
+        if run.queue_position:
+            rows.append(("queue", f"number {run.queue_position}: {run.queue_reason}"))
+        if run.warning:
+            rows.append(("warning", run.warning))
         print_table("Run", ("", ""), rows, "")
     if run.state == trainer_pb2.RUN_STATE_FAILED:
+        note(f"Its log: steersman logs {run.id}. Go on from its last checkpoint: steersman resume {run.id}")
         raise InternalError(f"run {run.id} failed: {run.error}")
 
 
 def _policy_address(run: trainer_pb2.Run) -> str:
     """Writes the policy, with the version that the run made of it, if it has."""
     return f"{run.spec.policy}:{run.version}" if run.version else run.spec.policy
-
-
-def state_name(run: trainer_pb2.Run) -> str:
-    """Names a run's state in lower case."""
-    return enum_name(run.DESCRIPTOR.fields_by_name["state"].enum_type, run.state)
-
-
-def describe_return(iteration: trainer_pb2.Iteration) -> str:
-    """Writes an iteration's returns, each under its own name."""
-    parts = []
-    if iteration.HasField("training_return"):
-        parts.append(f"{iteration.training_return:.1f} in training")
-    if iteration.HasField("evaluated_return"):
-        parts.append(f"{iteration.evaluated_return:.1f} evaluated")
-    return ", ".join(parts)
-
-
-def _describe(run: trainer_pb2.Run) -> str:
-    if not run.latest.iteration:
-        queued = f", number {run.queue_position} in the queue: {run.queue_reason}" if run.queue_position else ""
-        return f"run {run.id}: {state_name(run)}{queued}"
-    latest = run.latest
-    return (
-        f"{state_name(run)}: iteration {latest.iteration}, {latest.steps:,} steps, "
-        f"{latest.steps_per_second:,.0f} steps/s, return {describe_return(latest) or 'not known yet'}"
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import typer
@@ -17,10 +17,10 @@ from rich.text import Text
 
 from steersman.cli.connection import configured, connect, events
 from steersman.cli.output import console, enum_name, note, plain
+from steersman.cli.sparkline import sparkline
 from steersman.errors import UnavailableError
 from steersman.v1 import activity_pb2, deployment_pb2, deployment_pb2_grpc
 
-_BARS = "▁▂▃▄▅▆▇█"
 _HISTORY = 20
 _EVENTS_SHOWN = 5
 _PAUSE_SECONDS = 1.0
@@ -130,7 +130,7 @@ class View:
             _optional(activity, "mean_batch_size", "{:.1f}"),
             Text(describe_replicas(deployment, activity)),
             Text(describe_versions(activity)),
-            Text(sparkline(rates), "cyan"),
+            Text(sparkline(list(rates), floor=0.0), "cyan"),
         )
 
 
@@ -158,14 +158,6 @@ def describe_versions(activity: activity_pb2.Activity) -> str:
         else:
             parts.append(f"{version.version} {version.share:.0%}")
     return ", ".join(parts)
-
-
-def sparkline(values: Sequence[float]) -> str:
-    """Draws values as bars, the largest one the highest."""
-    highest = max(values, default=0.0)
-    if not highest:
-        return _BARS[0] * len(values)
-    return "".join(_BARS[round(value / highest * (len(_BARS) - 1))] for value in values)
 
 
 def _state(deployment: deployment_pb2.Deployment) -> str:

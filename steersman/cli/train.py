@@ -77,6 +77,22 @@ def train(
             "gpus_per_learner; fractions are fine; may be repeated.",
         ),
     ] = None,
+    publish_every: Annotated[
+        int, typer.Option(min=0, help="Register a version every so many iterations; 0: only at the end.")
+    ] = 0,
+    deploy_as: Annotated[
+        str, typer.Option(metavar="ALIAS", help="Serve each version under this alias, such as candidate.")
+    ] = "",
+    warm_start: Annotated[
+        str,
+        typer.Option(
+            metavar="POLICY:VERSION", help="Start with the weights of a version; or of a checkpoint's folder."
+        ),
+    ] = "",
+    with_optimizer: Annotated[
+        bool, typer.Option("--with-optimizer", help="Go on with that training: take over the optimisers' state too.")
+    ] = False,
+    checkpoints: Annotated[int, typer.Option(min=0, help="Keep the best so many checkpoints; 0: 3.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Only submit the run, do not follow it.")] = False,
     as_json: JsonOption = False,
@@ -118,6 +134,11 @@ def train(
         spec.code.working_dir = here_or_uri(working_dir)
         spec.code.py_modules.extend(map(here_or_uri, py_module or []))
     spec.dataset = here_or_uri(dataset)
+    spec.checkpoints_kept = checkpoints
+    if publish_every or deploy_as:
+        spec.publishing.every_iterations, spec.publishing.deploy_as = publish_every, deploy_as
+    if warm_start:
+        spec.warm_start.CopyFrom(parse_start(warm_start, with_optimizer=with_optimizer))
     try:
         json_format.ParseDict(parse_settings(resource or []), spec.resources)
     except json_format.ParseError as error:
@@ -165,6 +186,16 @@ def parse_wrapper(text: str) -> trainer_pb2.EnvironmentWrapper:
     except json_format.ParseError as error:
         raise InvalidArgumentError(f'expected a wrapper like module:Name{{"key": 1}}, got {text!r}: {error}') from None
     return wrapper
+
+
+def parse_start(text: str, *, with_optimizer: bool) -> trainer_pb2.WarmStart:
+    """Reads POLICY, POLICY:VERSION, or the path of a checkpoint, which has a slash."""
+    if "/" in text:
+        return trainer_pb2.WarmStart(checkpoint=str(Path(text).absolute()), with_optimizer=with_optimizer)
+    policy, separator, version = text.partition(":")
+    if separator and not version.isdigit():
+        raise InvalidArgumentError(f"expected POLICY:VERSION or the folder of a checkpoint, got {text!r}")
+    return trainer_pb2.WarmStart(policy=policy, version=int(version or 0), with_optimizer=with_optimizer)
 
 
 def here_or_uri(path: str) -> str:

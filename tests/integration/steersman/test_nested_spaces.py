@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from services.common.server import Service, create_server
+from services.evaluator.requests import Defaults
 from services.evaluator.service import EvaluatorService
 from steersman import Ask, PolicyClient, spaces, tensors
 from steersman.aio import PolicyClient as AsyncPolicyClient
@@ -25,13 +25,6 @@ from tests.gymnasium_spaces import same
 from tests.nested_bundle import ACTION_SPACE, OBSERVATION_SPACE, Gripping, write_nested_bundle
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_environment() -> Iterator[None]:
-    gymnasium.register("Gripping-v0", lambda **_: Gripping())
-    yield
-    del gymnasium.registry["Gripping-v0"]
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +153,7 @@ async def test_what_does_not_fit_is_refused_before_it_is_sent(gateway: GatewayPr
 
 @pytest.mark.parametrize("environments", [1, 5])
 async def test_the_evaluator_plays_such_environments(gateway: GatewayProcess, environments: int) -> None:
-    servicer = EvaluatorService(gateway.address)
+    servicer = EvaluatorService(Defaults(gateway.address, modules=("tests.integration.steersman.environments",)))
     register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)
     services = [Service("steersman.v1.EvaluatorService", register)]
     server = create_server(Settings(), "127.0.0.1:0", services, grace_seconds=0)

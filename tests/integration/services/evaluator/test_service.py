@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import multiprocessing
 import re
-import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 import gymnasium
-import numpy as np
 import pytest
+from google.protobuf import json_format
 
 from services.common.bundle import Bundle
 from services.common.server import Service, create_server
+from services.evaluator.archive import Archive
+from services.evaluator.requests import Defaults
 from services.evaluator.service import EvaluatorService
 from services.policy.runtime import PolicyRuntime
 from steersman import spaces
@@ -31,53 +33,7 @@ from tests.ports import free_address
 pytestmark = pytest.mark.integration
 
 
-class Summing(gymnasium.Env[Any, Any]):
-    """Shows 1, 2, 3, ... and rewards an action with 1 if it is the sum of all that was shown in the episode."""
-
-    open = 0
-    all_closed = threading.Event()
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
-    action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
-
-    def __init__(self) -> None:
-        Summing.open += 1
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        assert seed is not None
-        self._length, self._shown, self._sum = 2 + seed % 4, 1, 1
-        return np.array([1], np.float32), {}
-
-    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        reward = float(action[0] == self._sum)
-        self._shown += 1
-        self._sum += self._shown
-        return np.array([self._shown], np.float32), reward, self._shown > self._length, False, {}
-
-    def close(self) -> None:
-        Summing.open -= 1
-        if not Summing.open:
-            Summing.all_closed.set()
-
-
-class Broken(gymnasium.Env[Any, Any]):
-    """Has CartPole's spaces, and raises at the first step."""
-
-    observation_space = gymnasium.make("CartPole-v1").observation_space
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        return np.zeros(4, np.float32), {}
-
-    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        raise RuntimeError("out of order")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _own_environments() -> Iterator[None]:
-    gymnasium.register("Summing-v0", lambda **_: Summing())
-    gymnasium.register("Broken-v0", lambda **_: Broken())
-    yield
-    del gymnasium.registry["Summing-v0"], gymnasium.registry["Broken-v0"]
+_ENVIRONMENTS = "tests.integration.services.evaluator.environments"
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +49,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @asynccontextmanager
-async def evaluator(gateway_address: str) -> AsyncIterator[evaluator_pb2_grpc.EvaluatorServiceAsyncStub]:
-    servicer = EvaluatorService(gateway_address)
+async def evaluator(
+    gateway_address: str, archive: Archive | None = None
+) -> AsyncIterator[evaluator_pb2_grpc.EvaluatorServiceAsyncStub]:
+    servicer = EvaluatorService(Defaults(gateway_address, modules=(_ENVIRONMENTS,)), archive)
     register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)
     services = [Service("steersman.v1.EvaluatorService", register)]
     server = create_server(Settings(), "127.0.0.1:0", services, grace_seconds=0)
@@ -160,10 +118,29 @@ async def test_a_report_says_what_was_served(gateway: GatewayProcess, bundle: Bu
         ({"policy": "cartpole:9"}, grpc.StatusCode.NOT_FOUND, "9"),
         ({"seed": 2**64 - 2}, grpc.StatusCode.INVALID_ARGUMENT, "expected a seed of at most 18446744073709551596"),
         (
-            {"environment_id": "Broken-v0"},
+            {"environment_id": "Misbehaving-v0", "environment_kwargs": {"how": "raise"}},
             grpc.StatusCode.FAILED_PRECONDITION,
             "the environment raised RuntimeError: out of order",
         ),
+        (
+            {"environment_id": "Misbehaving-v0", "environment_kwargs": {"how": "crash"}},
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "took its process down",
+        ),
+        (
+            {
+                "environment_id": "Misbehaving-v0",
+                "environment_kwargs": {"how": "hang"},
+                "step_timeout_seconds": 0.5,
+            },
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "did not return from a reset or a step in 0.5 s",
+        ),
+        ({"episodes": 0}, grpc.StatusCode.INVALID_ARGUMENT, "got 0"),
+        ({"references": ["nobody"]}, grpc.StatusCode.NOT_FOUND, "nobody"),
+        ({"references": ["random", "random"]}, grpc.StatusCode.INVALID_ARGUMENT, "each reference once"),
+        ({"step_timeout_seconds": -1.0}, grpc.StatusCode.INVALID_ARGUMENT, "above 0"),
+        ({"num_workers": 1000}, grpc.StatusCode.INVALID_ARGUMENT, "got 1000"),
         ({"episodes": 10_000_000}, grpc.StatusCode.INVALID_ARGUMENT, "got 10000000"),
         ({"num_environments": 100_000}, grpc.StatusCode.INVALID_ARGUMENT, "got 100000"),
     ],
@@ -244,28 +221,112 @@ async def test_a_policy_with_memory_keeps_it_through_an_episode(gateway: Gateway
         report = await report_of(stub, request)
     assert [episode.length for episode in report.episodes] == [2, 3, 4, 5, 2, 3, 4]
     assert [episode.episode_return for episode in report.episodes] == [2, 3, 4, 5, 2, 3, 4]
+    assert report.success_rate == 1.0
+    assert (report.terminated, report.truncated) == (7, 0)
 
 
-async def test_cancelling_the_call_stops_the_evaluation_and_closes_its_environments(
+async def test_cancelling_the_call_stops_the_evaluation_within_a_second(
     gateway: GatewayProcess, tmp_path: Path
 ) -> None:
     async with (
         attached_replica(gateway, "counting", {1: write_counting_bundle(tmp_path)}),
         evaluator(gateway.address) as stub,
     ):
-        Summing.open = 0
-        Summing.all_closed.clear()
         request = evaluator_pb2.EvaluateRequest(
-            policy="counting", environment_id="Summing-v0", episodes=100_000, num_environments=5
+            policy="counting", environment_id="Summing-v0", episodes=100_000, num_environments=5, num_workers=2
         )
         call = stub.Evaluate(request)
         first = await call.read()
         assert isinstance(first, evaluator_pb2.EvaluateResponse)
-        assert Summing.open == 5
+        assert len(multiprocessing.active_children()) == 2
         call.cancel()
-        async with asyncio.timeout(1):
-            assert await call.code() == grpc.StatusCode.CANCELLED
-            assert await asyncio.to_thread(Summing.all_closed.wait, 1)
+        began = time.monotonic()
+        assert await call.code() == grpc.StatusCode.CANCELLED
+        for process in multiprocessing.active_children():
+            await asyncio.to_thread(process.join, 1)
+        assert not multiprocessing.active_children()
+        assert time.monotonic() - began < 1
+
+
+def kept_report(folder: Path) -> evaluator_pb2.EvaluationReport:
+    (written,) = folder.glob("*/report.json")
+    return json_format.Parse(written.read_text(), evaluator_pb2.EvaluationReport())
+
+
+async def test_what_was_played_before_the_call_was_cancelled_is_kept(
+    gateway: GatewayProcess, bundle: Bundle, tmp_path: Path
+) -> None:
+    archive = Archive(tmp_path, f"http://{free_address()}")
+    async with attached_replica(gateway, "cartpole", {1: bundle}), evaluator(gateway.address, archive) as stub:
+        call = stub.Evaluate(evaluator_pb2.EvaluateRequest(policy="cartpole", episodes=100_000, record=True))
+        done = 0
+        while not done:
+            event = await call.read()
+            assert isinstance(event, evaluator_pb2.EvaluateResponse)
+            done = event.progress.episodes_done
+        call.cancel()
+    # The evaluator has stopped by now, and with it whatever it was asked.
+    await archive.until_kept()
+    report = kept_report(tmp_path)
+    assert report.partial
+    assert report.problem == "it was cancelled"
+    assert len(report.episodes) >= done
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("raise", "out of order"), ("hang", "did not return"), ("crash", "took its process down")]
+)
+async def test_what_was_played_before_a_problem_is_reported_as_partial(
+    gateway: GatewayProcess, bundle: Bundle, how: str, words: str
+) -> None:
+    request = evaluator_pb2.EvaluateRequest(
+        policy="cartpole", environment_id="Misbehaving-v0", episodes=400, num_environments=2, step_timeout_seconds=1
+    )
+    request.environment_kwargs.update({"how": how, "since": 300})
+    report = evaluator_pb2.EvaluationReport()
+    async with attached_replica(gateway, "cartpole", {1: bundle}), evaluator(gateway.address) as stub:
+        call = stub.Evaluate(request)
+        while not report.partial:
+            event = await call.read()
+            assert isinstance(event, evaluator_pb2.EvaluateResponse)
+            report = event.report
+        code, details = await call.code(), await call.details()
+    assert report.partial
+    assert words in report.problem
+    assert report.problem == details
+    assert code == grpc.StatusCode.FAILED_PRECONDITION
+    # What a process had not told when it was gone is not there.
+    assert 0 < len(report.episodes) <= 300
+    assert all((episode.length, episode.episode_return) == (2, 2.0) for episode in report.episodes)
+
+
+async def test_references_play_the_same_episodes(gateway: GatewayProcess, bundle: Bundle, tmp_path: Path) -> None:
+    other = write_linear_bundle(tmp_path, seed=5, bounds=bundle.spec.observation_space)
+    names = ["random", "constant", "cartpole:2", "sampled"]
+    request = evaluator_pb2.EvaluateRequest(policy="cartpole:1", episodes=9, seed=3, references=names)
+    async with attached_replica(gateway, "cartpole", {1: bundle, 2: other}), evaluator(gateway.address) as stub:
+        report = await report_of(stub, request)
+        again = await report_of(stub, request)
+    assert [reference.name for reference in report.references] == names
+    for reference in report.references:
+        assert [row.seed for row in reference.episodes] == [row.seed for row in report.episodes]
+        assert reference.mean == pytest.approx(sum(row.episode_return for row in reference.episodes) / 9)
+        assert 0 <= reference.probability_of_improvement <= 1
+    assert list(again.references) == list(report.references), "drawn with seeds, too"
+    assert [row.episode_return for row in report.references[2].episodes] == [
+        played_here(other, 3 + i) for i in range(9)
+    ]
+
+
+async def test_the_number_of_workers_changes_nothing(gateway: GatewayProcess, bundle: Bundle) -> None:
+    async with attached_replica(gateway, "cartpole", {1: bundle}), evaluator(gateway.address) as stub:
+        reports = [
+            await report_of(
+                stub, evaluator_pb2.EvaluateRequest(policy="cartpole", episodes=12, num_environments=n, num_workers=w)
+            )
+            for n, w in ((1, 1), (5, 2), (12, 3))
+        ]
+    assert list(reports[0].episodes) == list(reports[1].episodes) == list(reports[2].episodes)
 
 
 async def test_progress_comes_about_ten_times_a_second(gateway: GatewayProcess, bundle: Bundle) -> None:
@@ -277,3 +338,59 @@ async def test_progress_comes_about_ten_times_a_second(gateway: GatewayProcess, 
     steps = [event.progress.steps for event in progress]
     assert steps == sorted(steps)
     assert steps[-1] == last.report.steps
+
+
+async def comparison_of(
+    stub: evaluator_pb2_grpc.EvaluatorServiceAsyncStub, **fields: object
+) -> evaluator_pb2.Comparison:
+    request = evaluator_pb2.CompareRequest(**fields)  # type: ignore[arg-type]
+    events = [event async for event in stub.Compare(request)]
+    assert all(event.HasField("progress") for event in events[:-1])
+    return events[-1].comparison
+
+
+async def test_a_comparison_is_of_pairs_on_the_same_seeds(
+    gateway: GatewayProcess, bundle: Bundle, tmp_path: Path
+) -> None:
+    other = write_linear_bundle(tmp_path, seed=5, bounds=bundle.spec.observation_space)
+    async with attached_replica(gateway, "cartpole", {1: bundle, 2: other}), evaluator(gateway.address) as stub:
+        found = await comparison_of(stub, policy="cartpole:1", baseline="cartpole:2", episodes=12, seed=4)
+        reverse = await comparison_of(stub, policy="cartpole:2", baseline="cartpole:1", episodes=12, seed=4)
+    ours = [played_here(bundle, seed) for seed in range(4, 16)]
+    theirs = [played_here(other, seed) for seed in range(4, 16)]
+    assert [row.episode_return for row in found.policy.episodes] == ours
+    assert [row.episode_return for row in found.baseline.episodes] == theirs
+    assert found.difference == pytest.approx((sum(ours) - sum(theirs)) / 12)
+    assert found.difference_interval.low <= found.difference <= found.difference_interval.high
+    assert (found.policy.version, found.baseline.version, found.pairs, found.looks) == (1, 2, 12, 1)
+    assert reverse.difference == -found.difference
+    assert reverse.probability_of_improvement == pytest.approx(1 - found.probability_of_improvement)
+
+
+async def test_a_sequential_comparison_stops_when_it_can_tell(gateway: GatewayProcess, tmp_path: Path) -> None:
+    """The policy that remembers gets every reward, and the constant one hardly any."""
+    async with (
+        attached_replica(gateway, "counting", {1: write_counting_bundle(tmp_path)}),
+        evaluator(gateway.address) as stub,
+    ):
+        common = {"policy": "counting", "environment_id": "Summing-v0", "episodes": 640, "sequential": True}
+        found = await comparison_of(stub, **common, baseline="constant")
+        same = await comparison_of(stub, **common | {"episodes": 40}, baseline="counting:1")
+    assert found.verdict == evaluator_pb2.VERDICT_BETTER
+    assert (found.pairs, found.looks, found.more_episodes) == (20, 1, 0)
+    assert same.verdict == evaluator_pb2.VERDICT_UNCLEAR
+    assert (same.pairs, same.looks, same.difference) == (40, 2, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"error_rate": 1.5}, "got 1.5"), ({"episodes": 0}, "got 0"), ({"baseline": ""}, "expected an address")],
+)
+async def test_bad_comparisons_are_refused(
+    gateway: GatewayProcess, bundle: Bundle, fields: dict[str, object], words: str
+) -> None:
+    async with attached_replica(gateway, "cartpole", {1: bundle}), evaluator(gateway.address) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await comparison_of(stub, **({"policy": "cartpole", "baseline": "random"} | fields))
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert words in (refused.value.details() or "")

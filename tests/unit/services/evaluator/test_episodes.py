@@ -1,5 +1,4 @@
 import asyncio
-import threading
 from typing import Any
 
 import gymnasium
@@ -23,10 +22,9 @@ class Countdown(gymnasium.Env[Any, Any]):
         breaks_at: int | None = None,
         time_limit: int = 1000,
         lengths: list[int] | None = None,
-        gate: threading.Event | None = None,
     ) -> None:
         self.seeds: list[int] = []
-        self._breaks_at, self._time_limit, self._lengths, self._gate = breaks_at, time_limit, lengths, gate
+        self._breaks_at, self._time_limit, self._lengths = breaks_at, time_limit, lengths
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         assert seed is not None
@@ -35,8 +33,6 @@ class Countdown(gymnasium.Env[Any, Any]):
         return np.array([self._left], np.float32), {}
 
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        if self._gate is not None:
-            assert self._gate.wait(10)
         self._left -= 1
         self._steps += 1
         if self._steps == self._breaks_at:
@@ -50,10 +46,14 @@ async def always_two(step: Step) -> np.ndarray:
 
 
 async def play(environments: list[Countdown], episodes: int, seed: int = 1) -> tuple[list[Episode], int]:
-    rollout = Rollout(environments, episodes, seed)
+    rollout = Rollout(environments, range(episodes), seed)
     async for _ in rollout.play(always_two):
         pass
-    return rollout.episodes, rollout.steps
+    return in_order(rollout), rollout.steps
+
+
+def in_order(rollout: Rollout) -> list[Episode]:
+    return sorted(rollout.episodes, key=lambda episode: episode.number)
 
 
 async def test_every_episode_is_played_once_with_its_own_seed() -> None:
@@ -102,7 +102,7 @@ async def test_only_environments_that_still_play_are_asked_for() -> None:
         assert step.begins.shape == step.rewards.shape == (len(step.observations),)
         return np.zeros(len(step.observations))
 
-    async for _ in Rollout([Countdown() for _ in range(3)], 3, 1).play(act):
+    async for _ in Rollout([Countdown() for _ in range(3)], range(3), 1).play(act):
         pass
     assert sizes == [3, 2, 1]
 
@@ -115,7 +115,7 @@ async def test_rows_are_kept_for_policies_with_memory() -> None:
         asked.append(([observation[0] for observation in step.observations], step.begins.tolist()))
         return np.zeros(len(step.observations))
 
-    rollout = Rollout([Countdown() for _ in range(2)], 3, 1, keep_rows=True)
+    rollout = Rollout([Countdown() for _ in range(2)], range(3), 1, keep_rows=True)
     async for _ in rollout.play(act):
         pass
     # Environment 0 plays the episodes of 1 and 3 steps, environment 1 that of 2.
@@ -125,7 +125,7 @@ async def test_rows_are_kept_for_policies_with_memory() -> None:
         ([2, 0], [False, False]),
         ([1, 0], [False, False]),
     ]
-    assert [episode.length for episode in rollout.episodes] == [1, 2, 3]
+    assert [episode.length for episode in in_order(rollout)] == [1, 2, 3]
 
 
 async def test_the_reward_of_the_step_before_is_told() -> None:
@@ -137,7 +137,7 @@ async def test_the_reward_of_the_step_before_is_told() -> None:
         asked.append(step.rewards.tolist())
         return np.array([len(asked) * 10 + row for row in range(len(step.observations))])
 
-    async for _ in Rollout([Countdown() for _ in range(2)], 3, 1, keep_rows=True).play(act):
+    async for _ in Rollout([Countdown() for _ in range(2)], range(3), 1, keep_rows=True).play(act):
         pass
     # Environment 0 plays the episodes of 1 and 3 steps, environment 1 that of 2.
     assert [row[0] for row in asked] == [0, 0, 20, 30]
@@ -152,24 +152,45 @@ async def test_the_reward_of_the_step_before_is_told() -> None:
 @settings(deadline=None, max_examples=25)
 def test_whatever_the_lengths_every_episode_is_there_once(lengths: list[int], count: int, keep_rows: bool) -> None:
     environments = [Countdown(lengths=lengths) for _ in range(min(count, len(lengths)))]
-    rollout = Rollout(environments, len(lengths), 0, keep_rows=keep_rows)
+    rollout = Rollout(environments, range(len(lengths)), 0, keep_rows=keep_rows)
 
     async def play_all() -> None:
         async for _ in rollout.play(always_two):
             pass
 
     asyncio.run(play_all())
-    assert [episode.number for episode in rollout.episodes] == list(range(len(lengths)))
-    assert [episode.length for episode in rollout.episodes] == lengths
+    assert [episode.number for episode in in_order(rollout)] == list(range(len(lengths)))
+    assert [episode.length for episode in in_order(rollout)] == lengths
     assert rollout.steps == sum(lengths)
 
 
-async def test_the_event_loop_stays_free_while_environments_compute() -> None:
-    gate = threading.Event()
-    rollout = Rollout([Countdown(gate=gate)], 1, 1)
-    playing = asyncio.ensure_future(anext(rollout.play(always_two)))
-    # If the step ran on the event loop, nothing would ever open the gate.
-    await asyncio.sleep(0)
-    gate.set()
-    await playing
-    assert rollout.steps == 1
+async def test_before_each_reset_and_step_there_is_a_pulse() -> None:
+    pulses = 0
+
+    def pulse() -> None:
+        nonlocal pulses
+        pulses += 1
+
+    async for _ in Rollout([Countdown()], range(2), 1, pulse=pulse).play(always_two):
+        pass
+    assert pulses == 1 + 3, "the first reset, and the steps of both episodes"
+
+
+async def test_only_numbers_that_are_given_are_played() -> None:
+    rollout = Rollout([Countdown() for _ in range(2)], range(1, 10, 3), 1)
+    async for _ in rollout.play(always_two):
+        pass
+    assert [(episode.number, episode.seed) for episode in in_order(rollout)] == [(1, 2), (4, 5), (7, 8)]
+
+
+@pytest.mark.parametrize(
+    ("info", "success"), [({"is_success": True}, True), ({"success": np.False_}, False), ({"other": 1}, None)]
+)
+async def test_success_is_what_the_last_step_says(info: dict[str, Any], success: bool | None) -> None:
+    class Telling(Countdown):
+        def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            observation, reward, terminated, truncated, _ = super().step(action)
+            return observation, reward, terminated, truncated, info if terminated else {"success": "too early"}
+
+    (episode,), _ = await play([Telling()], 1, seed=2)
+    assert episode.success is success

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.evaluator.statistics import mean_interval, percentiles, summarise
+from services.evaluator.statistics import (
+    interquartile_mean_interval,
+    mean_interval,
+    percentiles,
+    performance_profile,
+    probability_of_improvement,
+    summarise,
+)
 
 returns = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40)
 
@@ -63,4 +70,27 @@ def test_many_returns_are_summarised_in_seconds() -> None:
 
 
 def test_percentiles_are_in_milliseconds() -> None:
-    assert percentiles([0.001] * 100) == pytest.approx((1.0, 1.0))
+    assert percentiles([0.001] * 100, 50, 99) == pytest.approx((1.0, 1.0))
+
+
+def test_percentiles_of_nothing_are_zero() -> None:
+    assert percentiles([], 50, 99) == (0.0, 0.0)
+
+
+def test_the_probability_of_improvement_counts_pairs_and_half_of_the_ties() -> None:
+    policy, other = [1.0, 2.0, 2.0, 5.0], [2.0, 0.0, 2.0]
+    pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in policy for b in other]
+    assert probability_of_improvement(policy, other) == pytest.approx(sum(pairs) / len(pairs))
+    assert probability_of_improvement(other, policy) == pytest.approx(1 - sum(pairs) / len(pairs))
+
+
+def test_a_performance_profile_is_the_part_above() -> None:
+    assert performance_profile([1.0, 2.0, 2.0, 4.0], [0.0, 1.0, 2.0, 4.0]) == [1.0, 0.75, 0.25, 0.0]
+
+
+def test_the_stratified_interval_resamples_each_environment_by_itself() -> None:
+    """Environments that are far apart, but sure in themselves, leave the interval narrow."""
+    low, high = interquartile_mean_interval([[1.0] * 10, [101.0] * 10])
+    assert low == high == 51.0
+    low, high = interquartile_mean_interval([[1.0] * 10 + [101.0] * 10])
+    assert low < 45 < 57 < high

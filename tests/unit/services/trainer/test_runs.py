@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -100,3 +101,34 @@ def test_message_of_a_run_that_has_not_ended() -> None:
     run = runs.to_run(TRACKED, None)
     assert not run.HasField("ended")
     assert not run.HasField("latest")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"evaluating": True, "status": tracking.RUNNING}, trainer_pb2.RUN_STATE_EVALUATING),
+        ({"status": tracking.SCHEDULED, "latest": ITERATION, "attempt": 2}, trainer_pb2.RUN_STATE_QUEUED),
+        ({"status": tracking.KILLED, "evaluating": True}, trainer_pb2.RUN_STATE_STOPPED),
+    ],
+)
+def test_state_between(changes: dict[str, Any], expected: trainer_pb2.RunState.ValueType) -> None:
+    assert runs.state(dataclasses.replace(TRACKED, **changes), None) == expected
+
+
+def test_every_attempt_is_a_job_of_its_own() -> None:
+    assert runs.job_id(TRACKED) == TRACKED.id
+    assert runs.job_id(dataclasses.replace(TRACKED, attempt=3)) == f"{TRACKED.id}-3"
+
+
+@pytest.mark.parametrize(("away", "quiet", "gone"), [(10, 600, False), (600, 10, False), (61, 61, True)])
+def test_a_cluster_that_went_away_ends_a_run_of_which_nothing_is_heard(away: float, quiet: int, gone: bool) -> None:
+    silent = dataclasses.replace(TRACKED, status=tracking.RUNNING, progressed=SUBMITTED + MINUTES)
+    ending = runs.ending_without_ray(silent, away, SUBMITTED + MINUTES + quiet * 1000)
+    assert (ending is not None) == gone
+    if ending is not None:
+        assert "the cluster went away" in ending.error
+
+
+def test_a_run_that_was_just_resumed_has_not_failed() -> None:
+    resumed = dataclasses.replace(TRACKED, attempt=2, resumed=SUBMITTED + 60 * MINUTES)
+    assert runs.ending(resumed, None, SUBMITTED + 60 * MINUTES + 1000) is None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -35,6 +36,7 @@ class Evaluator(evaluator_pb2_grpc.EvaluatorServiceServicer):
     def __init__(self) -> None:
         self.story = [PROGRESS, REPORT]
         self.asked: list[evaluator_pb2.EvaluateRequest] = []
+        self.ends_with = ""
 
     async def Evaluate(  # noqa: N802 - gRPC's name
         self, request: evaluator_pb2.EvaluateRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -42,11 +44,13 @@ class Evaluator(evaluator_pb2_grpc.EvaluatorServiceServicer):
         self.asked.append(request)
         for event in self.story:
             yield event
+        if self.ends_with:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, self.ends_with)
 
 
 @pytest.fixture
 def evaluator(steersman: CommandLine) -> Iterator[Evaluator]:
-    servicer = Evaluator()
+    servicer = Evaluator()  # type: ignore[abstract] # nothing else is asked for
     with served(functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)) as address:
         steersman.configure(evaluator_address=address)
         yield servicer
@@ -77,3 +81,73 @@ def test_progress_is_shown_beside_the_result(steersman: CommandLine, evaluator: 
     assert result.output == ""
     assert "1 of 2 episodes, 1,234 steps, mean 17.5 so far" in result.errors
     assert "expected a report at the end of the evaluation, got none" in result.errors
+
+
+def test_a_suite_is_one_table_of_policies_and_environments(
+    steersman: CommandLine, evaluator: Evaluator, tmp_path: Path
+) -> None:
+    suite = tmp_path / "nightly.toml"
+    suite.write_text(
+        'policies = ["cartpole:3", "cartpole@champion"]\nepisodes = 7\nseed = 5\nreferences = ["random"]\n'
+        '[[environments]]\nid = "CartPole-v1"\n[environments.kwargs]\nmax_episode_steps = 9\n[[environments]]\n'
+    )
+    rows = json.loads(steersman("evaluate", "--suite", str(suite), "--json").output)
+    assert [row["mean"] for row in rows] == [50.0] * 4
+    assert [(asked.policy, asked.environment_id) for asked in evaluator.asked] == [
+        ("cartpole:3", "CartPole-v1"),
+        ("cartpole@champion", "CartPole-v1"),
+        ("cartpole:3", ""),
+        ("cartpole@champion", ""),
+    ]
+    first = evaluator.asked[0]
+    assert (first.episodes, first.seed, list(first.references)) == (7, 5, ["random"])
+    assert dict(first.environment_kwargs) == {"max_episode_steps": 9}
+    assert "0.00 to 100.00" in steersman("evaluate", "--suite", str(suite)).output
+
+
+def test_an_evaluation_that_fails_leaves_the_rest_of_its_suite(
+    steersman: CommandLine, evaluator: Evaluator, tmp_path: Path
+) -> None:
+    evaluator.story = [PROGRESS]
+    suite = tmp_path / "nightly.toml"
+    suite.write_text('policies = ["one", "two"]\n')
+    result = steersman("evaluate", "--suite", str(suite))
+    assert result.exit_code == 1
+    assert "but 2 did not" in result.errors
+    assert result.output.count("expected a report at the end of the evaluation, got none") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("policies = []", "at least one policy"),
+        ('policies = "cartpole"', "a list of texts for policies"),
+        ('policies = ["a"]\nepisode = 3', "got episode"),
+        ('policies = ["a"]\nepisodes = "many"', "a whole number of at least 0 for episodes"),
+        ('policies = ["a"]\n[[environments]]\nname = "b"', "with id and kwargs"),
+        ("policies = [", "cannot read the suite"),
+    ],
+)
+@pytest.mark.usefixtures("evaluator")
+def test_a_suite_that_is_none_is_refused(steersman: CommandLine, tmp_path: Path, text: str, words: str) -> None:
+    suite = tmp_path / "bad.toml"
+    suite.write_text(text)
+    result = steersman("evaluate", "--suite", str(suite))
+    assert result.exit_code == 1
+    assert words in result.errors
+
+
+@pytest.mark.usefixtures("evaluator")
+def test_a_policy_or_a_suite_is_needed(steersman: CommandLine) -> None:
+    assert "either a policy or --suite" in steersman("evaluate").errors
+
+
+def test_a_partial_report_is_printed_before_the_error(steersman: CommandLine, evaluator: Evaluator) -> None:
+    partial = evaluator_pb2.EvaluateResponse()
+    partial.CopyFrom(REPORT)
+    partial.report.partial, partial.report.problem = True, "the environment raised"
+    evaluator.story, evaluator.ends_with = [PROGRESS, partial], "the environment raised"
+    result = steersman("evaluate", "cartpole")
+    assert result.exit_code == 1
+    assert "2, partial: the environment raised" in result.output
+    assert "Error: the environment raised" in result.errors

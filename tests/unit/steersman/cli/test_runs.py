@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -58,6 +59,17 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
         self, request: trainer_pb2.StopRunRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> trainer_pb2.StopRunResponse:
         return trainer_pb2.StopRunResponse(run=trainer_pb2.Run(id=request.id, state=trainer_pb2.RUN_STATE_STOPPED))
+
+    async def ResumeRun(  # noqa: N802 - gRPC's name
+        self, request: trainer_pb2.ResumeRunRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> trainer_pb2.ResumeRunResponse:
+        return trainer_pb2.ResumeRunResponse(run=QUEUED)
+
+    async def ReadRunLog(  # noqa: N802 - gRPC's name
+        self, request: trainer_pb2.ReadRunLogRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[trainer_pb2.ReadRunLogResponse]:
+        for text in ("one line\nanother", " line\n") if request.follow else ("one line\n",):
+            yield trainer_pb2.ReadRunLogResponse(text=text)
 
     async def WatchRun(  # noqa: N802 - gRPC's name
         self, request: trainer_pb2.WatchRunRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -110,6 +122,34 @@ def test_the_view_tells_how_far_it_is(steersman: CommandLine, trainer: Trainer) 
     trainer.story = [RUNNING, ITERATION]
     errors = steersman("runs", "watch", "abc").errors
     assert "running: iteration 4, 16,000 steps, 2,500 steps/s, return 123.4 in training" in errors
+
+
+@pytest.mark.usefixtures("terminal")
+def test_the_view_draws_the_returns(steersman: CommandLine, trainer: Trainer) -> None:
+    others = [trainer_pb2.Iteration(iteration=i, training_return=10.0 * i, evaluated_return=5.0 * i) for i in (1, 2)]
+    trainer.story = [RUNNING, *others]
+    errors = steersman("runs", "watch", "abc").errors
+    assert "return 10.0 ▁█ 20.0 in training" in errors
+    assert "last evaluated return: 10.0" in errors
+
+
+@pytest.mark.usefixtures("trainer")
+def test_a_run_goes_on_and_its_log_is_there(steersman: CommandLine) -> None:
+    assert steersman("logs", "abc").output == "one line\n"
+    assert steersman("logs", "abc", "--follow").output == "one line\nanother line\n"
+    assert "steersman runs watch abc" in steersman("resume", "abc", "--detach").output
+    assert json.loads(steersman("resume", "abc", "--json").output)["version"] == 2
+
+
+def test_versions_on_the_way_and_what_a_run_starts_from(steersman: CommandLine, trainer: Trainer) -> None:
+    options = ["--publish-every", "5", "--deploy-as", "candidate", "--warm-start", "mine:3", "--with-optimizer"]
+    assert steersman("train", "CartPole-v1", "--stop-steps", "1", *options).exit_code == 0
+    assert steersman("train", "CartPole-v1", "--stop-steps", "1", "--warm-start", "some/where").exit_code == 0
+    first, second = trainer.submitted
+    assert (first.publishing.every_iterations, first.publishing.deploy_as) == (5, "candidate")
+    assert first.warm_start == trainer_pb2.WarmStart(policy="mine", version=3, with_optimizer=True)
+    assert Path(second.warm_start.checkpoint).is_absolute()
+    assert "POLICY:VERSION" in steersman("train", "CartPole-v1", "--stop-steps", "1", "--warm-start", "a:b").errors
 
 
 def test_a_failed_run_is_exit_code_1_and_says_why(steersman: CommandLine, trainer: Trainer) -> None:

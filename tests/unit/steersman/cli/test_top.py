@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
-from steersman.cli.top import describe_replicas, describe_versions, sparkline
+from steersman.cli.top import describe_replicas, describe_versions
 from steersman.v1 import activity_pb2, deployment_pb2, deployment_pb2_grpc
 from tests.command_line import CommandLine
 from tests.unit.steersman.cli.no_deployments import NoDeployments
@@ -96,8 +96,3 @@ def test_versions_are_told_with_their_part() -> None:
         shadow_disagreement=0.021,
     )
     assert describe_versions(activity) == "7 90%, 8 10%, shadow 9 (2.1% disagree)"
-
-
-@pytest.mark.parametrize(("values", "bars"), [([], ""), ([0.0, 0.0], "▁▁"), ([0.0, 5.0, 10.0], "▁▅█")])
-def test_sparklines(values: list[float], bars: str) -> None:
-    assert sparkline(values) == bars

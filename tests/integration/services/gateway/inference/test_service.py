@@ -12,6 +12,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
@@ -338,3 +339,19 @@ async def test_the_index_lists_what_is_loaded(gateway: GatewayProcess, bundle: B
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
             await stub.ModelReady(inference_pb2.ModelReadyRequest(name="indexed", version="4"))
         assert unknown.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_reflection_lists_only_what_can_be_looked_up(gateway: GatewayProcess) -> None:
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        make_stub: Any = reflection_pb2_grpc.ServerReflectionStub
+        reflection = make_stub(channel)
+
+        async def look_up(request: reflection_pb2.ServerReflectionRequest) -> Any:  # noqa: ANN401 - a response
+            return await reflection.ServerReflectionInfo(iter([request])).read()
+
+        services = await look_up(reflection_pb2.ServerReflectionRequest(list_services=""))
+        listed = [service.name for service in services.list_services_response.service]
+        assert "steersman.v1.PolicyService" in listed
+        for name in listed:
+            found = await look_up(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name))
+            assert found.HasField("file_descriptor_response"), name

@@ -1,0 +1,160 @@
+"""Who plays: a policy through the gateway, or one of the references that need none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+
+from services.evaluator.episodes import Step
+from steersman import spaces
+from steersman.aio import ActionStream, Ask, PolicyInfo
+from steersman.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
+
+SAMPLED, RANDOM, CONSTANT = "sampled", "random", "constant"
+
+_ATTEMPTS = 3
+_PAUSE_SECONDS = 0.2
+_TRANSIENT = (UnavailableError, DeadlineExceededError, ResourceExhaustedError)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Somebody who plays.
+
+    Attributes:
+        name: As in reports: "name:version", "sampled", "random" or "constant".
+        spec: What the policy takes and gives, a serialised `PolicySpec`, which the environment has to fit; for a
+            reference that needs no policy, that of the policy that it is compared with.
+        policy: Address of a policy, with its version; empty for a reference that needs none.
+        deterministic: Whether a policy's greedy actions are taken instead of drawn ones.
+    """
+
+    name: str
+    spec: bytes
+    policy: str = ""
+    deterministic: bool = True
+
+
+@dataclass
+class Requests:
+    """What was seen of the requests for actions.
+
+    Attributes:
+        latencies: Seconds that each took that was answered.
+        failed: How many failed.
+    """
+
+    latencies: list[float] = field(default_factory=list)
+    failed: int = 0
+
+
+class ServedPolicy:
+    """Asks a served policy for the actions of one rollout.
+
+    Args:
+        stream: To the gateway.
+        info: The policy.
+        requests: Where requests are counted.
+        deterministic: Whether to take greedy actions.
+        seed: Of the draws, where not.
+    """
+
+    def __init__(
+        self, stream: ActionStream, info: PolicyInfo, requests: Requests, *, deterministic: bool, seed: int
+    ) -> None:
+        self._stream = stream
+        self._format = info.format
+        self._requests = requests
+        self._deterministic = deterministic
+        self._seeds = np.random.default_rng(seed)
+        self._state = b""
+
+    async def __call__(self, step: Step) -> Sequence[Any]:
+        """Gives one action for each of a step's observations.
+
+        Raises:
+            steersman.errors.SteersmanError: If the gateway cannot answer, also when asked again.
+        """
+        ask = Ask(
+            state=self._state,
+            episode_start=step.begins,
+            deterministic=self._deterministic,
+            seed=None if self._deterministic else int(self._seeds.integers(2**63)),
+            # Those who wait for an action are served first.
+            batch_priority=True,
+        )
+        for attempt in range(1, _ATTEMPTS + 1):
+            asked = time.perf_counter()
+            try:
+                answer = await self._stream.ask(
+                    step.observations, ask, reward=step.rewards if self._format.takes_reward else None
+                )
+            except _TRANSIENT:
+                self._requests.failed += 1
+                if attempt == _ATTEMPTS:
+                    raise
+                await asyncio.sleep(_PAUSE_SECONDS)
+            except Exception:
+                self._requests.failed += 1
+                raise
+            else:
+                break
+        self._requests.latencies.append(time.perf_counter() - asked)
+        self._state = answer.state
+        return spaces.unbatch(answer.action, self._format.action)
+
+
+class RandomActions:
+    """Draws actions from the action space.
+
+    Args:
+        space: The action space.
+        seed: Of the draws.
+    """
+
+    def __init__(self, space: gymnasium.Space[Any], seed: int) -> None:
+        self._space = space
+        self._space.seed(seed % 2**63)
+
+    async def __call__(self, step: Step) -> Iterable[Any]:
+        """Gives one action for each of a step's observations."""
+        return [self._space.sample() for _ in step.observations]
+
+
+class ConstantAction:
+    """Always gives the same action.
+
+    Args:
+        space: The action space.
+    """
+
+    def __init__(self, space: gymnasium.Space[Any]) -> None:
+        self._action = constant_action(space)
+
+    async def __call__(self, step: Step) -> Iterable[Any]:
+        """Gives one action for each of a step's observations."""
+        return [self._action] * len(step.observations)
+
+
+def constant_action(space: gymnasium.Space[Any]) -> Any:  # noqa: ANN401 - of the space's own type
+    """Gives the action 0, or what is nearest to it."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {name: constant_action(part) for name, part in space.items()}
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return tuple(constant_action(part) for part in space)
+    if isinstance(space, gymnasium.spaces.Discrete):
+        first = int(space.start)
+        return np.int64(min(max(0, first), first + int(space.n) - 1))
+    if isinstance(space, gymnasium.spaces.Box):
+        return np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        last: npt.NDArray[np.int64] = np.add(space.start, space.nvec, dtype=np.int64) - 1
+        return np.clip(np.zeros(space.shape, space.dtype), space.start, last).astype(space.dtype)
+    return np.zeros(space.shape or (), space.dtype)

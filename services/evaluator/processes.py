@@ -1,0 +1,158 @@
+"""Worker processes: each plays a share of an evaluation, and can be ended at any time.
+
+An environment is foreign code. One that hangs, or takes its process down, must not take the evaluator with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import threading
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from services.evaluator.environments import import_modules
+from services.evaluator.shares import News, Share, play_share
+from steersman.errors import FailedPreconditionError, InternalError, SteersmanError
+
+START_SECONDS = 60.0
+"""How long a process may take until its first news: it imports what environments need."""
+
+_log = logging.getLogger(__name__)
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["services.evaluator.shares"])
+_WATCH_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """The end of a share.
+
+    Attributes:
+        error: Why, if not because all of it was played.
+    """
+
+    error: SteersmanError | None
+
+
+def _work(share: Share, modules: Sequence[str], connection: Connection) -> None:
+    """Is a worker process: plays a share, and sends news and at last its end."""
+    error: SteersmanError | None = None
+    # Who has ended this process's work does not listen any more.
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            import_modules(modules)
+            asyncio.run(play_share(share, connection.send))
+        except SteersmanError as raised:
+            error = raised
+        except BrokenPipeError:
+            raise
+        except Exception as raised:  # noqa: BLE001 - the last resort of the process; the evaluator gets it
+            _log.exception("a share of an evaluation failed")
+            error = InternalError(f"an evaluation failed unexpectedly: {type(raised).__name__}: {raised}")
+        connection.send(_Ended(error and type(error)(str(error))))
+
+
+class _Worker:
+    """A worker process, and the thread that reads what it sends."""
+
+    def __init__(self, index: int, share: Share, modules: Sequence[str], inbox: asyncio.Queue[Any]) -> None:
+        self.index = index
+        self.heard = time.monotonic()
+        self.patience = START_SECONDS
+        self._loop = asyncio.get_running_loop()
+        self._inbox = inbox
+        self._reads, writes = _CONTEXT.Pipe(duplex=False)
+        self._process = _CONTEXT.Process(target=_work, args=(share, tuple(modules), writes), daemon=True)
+        self._writes = writes
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._lock = threading.Lock()
+        self._killed = False
+
+    def start(self) -> None:
+        """Starts it. This blocks: the first one starts the server that all are forked from."""
+        with self._lock:
+            if not self._killed:
+                self._process.start()
+                self._writes.close()
+                self._reader.start()
+
+    def kill(self) -> None:
+        """Ends it, whatever it does; one that has not been started is not started any more."""
+        with self._lock:
+            self._killed = True
+            if self._process.pid is not None:
+                self._process.kill()
+                self._process.join()
+
+    def _read(self) -> None:
+        try:
+            while True:
+                self._put(self._reads.recv())
+        except (EOFError, OSError):
+            code = self._process.exitcode
+            words = f" (exit code {code})" if code else ""
+            self._put(_Ended(FailedPreconditionError(f"an environment took its process down{words}")))
+
+    def _put(self, message: object) -> None:
+        # The loop is closed when the service ends in the middle.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._inbox.put_nowait, (self, message))
+
+
+async def play_shares(
+    shares: Sequence[Share], modules: Sequence[str], step_seconds: float
+) -> AsyncGenerator[tuple[int, News]]:
+    """Plays shares, each in a process of its own; all of them have ended when this has.
+
+    Args:
+        shares: What to play.
+        modules: What registers environments of one's own.
+        step_seconds: How long an environment may take for a reset or a step.
+
+    Yields:
+        News, with the index of their share.
+
+    Raises:
+        SteersmanError: What a share raised; `FailedPreconditionError` if an environment does not return in time, or
+            ends its process.
+    """
+    inbox: asyncio.Queue[tuple[_Worker, Any]] = asyncio.Queue()
+    workers = [_Worker(index, share, modules, inbox) for index, share in enumerate(shares)]
+    playing: set[_Worker] = set()
+    try:
+        for worker in workers:
+            await asyncio.to_thread(worker.start)
+            worker.heard = time.monotonic()
+            playing.add(worker)
+        while playing:
+            try:
+                async with asyncio.timeout(_WATCH_SECONDS):
+                    worker, message = await inbox.get()
+            except TimeoutError:
+                _check(playing, step_seconds)
+                continue
+            worker.heard, worker.patience = time.monotonic(), step_seconds
+            if isinstance(message, _Ended):
+                if message.error is not None and worker in playing:
+                    raise message.error
+                playing.discard(worker)
+            else:
+                yield worker.index, message
+            _check(playing, step_seconds)
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def _check(playing: set[_Worker], step_seconds: float) -> None:
+    now = time.monotonic()
+    for worker in playing:
+        if now - worker.heard > worker.patience:
+            what = "did not return from a reset or a step" if worker.patience == step_seconds else "was not made"
+            raise FailedPreconditionError(f"expected an environment to answer, but one {what} in {worker.patience:g} s")

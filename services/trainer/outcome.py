@@ -1,0 +1,71 @@
+"""What a run has learnt, from an RLlib checkpoint: a bundle, and how it plays.
+
+RLlib's training return is no evaluation, so a run claims no other return than this one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.common.bundle import Bundle
+from services.common.structs import plain_values
+from services.trainer import greedy
+from services.trainer.export import export_bundle, load_checkpoint
+from steersman.v1 import trainer_pb2
+
+EVALUATION_EPISODES = 20
+"""Episodes of an evaluation, each in an environment of its own, so that their number is fixed beforehand."""
+
+_EVALUATION_SEED = 1_000_000
+_PACKAGES = ("steersman", "ray", "torch", "onnx", "onnxruntime", "gymnasium", "numpy")
+
+
+def export(
+    run: trainer_pb2.Run, iteration: trainer_pb2.Iteration, checkpoint: Path, folder: Path
+) -> trainer_pb2.Iteration:
+    """Exports a checkpoint's policy as a bundle and plays that greedily.
+
+    Args:
+        run: The run; its id, spec and commit.
+        iteration: The iteration that the checkpoint is of.
+        checkpoint: The checkpoint, which this installation has written.
+        folder: Where the bundle goes.
+
+    Returns:
+        The iteration with its evaluated return, which is the best one if it is.
+
+    Raises:
+        SteersmanError: If the policy cannot be exported, or the environment cannot be played.
+    """
+    bundle = _bundle(run, iteration, checkpoint, folder)
+    evaluated = trainer_pb2.Iteration()
+    evaluated.CopyFrom(iteration)
+    returns = greedy.play(bundle, run.spec.environment, EVALUATION_EPISODES, _EVALUATION_SEED)
+    evaluated.evaluated_return = float(returns.mean())
+    if not iteration.HasField("best_evaluated_return") or evaluated.evaluated_return > iteration.best_evaluated_return:
+        evaluated.best_evaluated_return = evaluated.evaluated_return
+    return evaluated
+
+
+def _bundle(run: trainer_pb2.Run, iteration: trainer_pb2.Iteration, checkpoint: Path, folder: Path) -> Bundle:
+    spec = run.spec
+    return export_bundle(
+        load_checkpoint(checkpoint),
+        folder,
+        environment_id=spec.environment.id,
+        algorithm=spec.algorithm,
+        provenance={
+            "run_id": run.id,
+            "git_commit": run.git_commit,
+            "environment_kwargs": plain_values(spec.environment.kwargs),
+            "settings": plain_values(spec.settings),
+            "seed": spec.seed,
+            "iteration": iteration.iteration,
+            "steps": iteration.steps,
+            "metrics": {"training_return": iteration.training_return} if iteration.HasField("training_return") else {},
+            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )

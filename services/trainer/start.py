@@ -1,0 +1,68 @@
+"""Where a run comes from: the weights that it starts with, and the commit of the code that it runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from services.trainer.registry import find_version
+from services.trainer.tracking import Tracking
+from steersman.errors import InvalidArgumentError
+from steersman.v1 import trainer_pb2
+
+_ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_GIT_SECONDS = 5.0
+_CHECKPOINT_HAS = "learner_group"
+
+
+def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking) -> trainer_pb2.RunSpec:
+    """Checks what a run starts from and where its versions go, and says which version that is.
+
+    Args:
+        spec: What was asked for.
+        tracking: MLflow.
+
+    Raises:
+        InvalidArgumentError: If it is no checkpoint, both a version and a checkpoint are given, or the alias is none.
+        NotFoundError: If there is no such version, or it has no checkpoint.
+    """
+    alias = spec.publishing.deploy_as
+    if alias and not _ALIAS.fullmatch(alias):
+        raise InvalidArgumentError(
+            "expected an alias of at most 64 lower-case letters, digits, '-' and '_', the first one a letter, as "
+            f"publishing.deploy_as, got {alias!r}"
+        )
+    completed = trainer_pb2.RunSpec()
+    completed.CopyFrom(spec)
+    if not spec.HasField("warm_start"):
+        return completed
+    warm = completed.warm_start
+    if warm.checkpoint:
+        if warm.policy or warm.version:
+            raise InvalidArgumentError("expected either a version or a checkpoint in warm_start, got both")
+        warm.checkpoint = str(Path(warm.checkpoint).absolute())
+        if not (Path(warm.checkpoint) / _CHECKPOINT_HAS).is_dir():
+            raise InvalidArgumentError(
+                f"expected the folder of an RLlib algorithm's checkpoint in warm_start, got {warm.checkpoint!r}"
+            )
+    else:
+        warm.policy = warm.policy or spec.policy
+        warm.version = find_version(tracking.client, warm.policy, warm.version)
+    return completed
+
+
+def git_commit(code: trainer_pb2.Code) -> str:
+    """Gives the commit of the user's code, or of Steersman where there is none; empty if that is in no repository."""
+    folder = Path(code.working_dir) if code.working_dir else Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""

@@ -1,0 +1,109 @@
+"""`steersman compare`: which of two policies is better."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from google.protobuf import json_format
+
+from steersman.cli.connection import configured, connect, events, numbers_that_fit
+from steersman.cli.evaluate import show_progress
+from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
+from steersman.cli.train import parse_settings
+from steersman.errors import InternalError
+from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
+
+_VERDICTS = {
+    evaluator_pb2.VERDICT_BETTER: "better",
+    evaluator_pb2.VERDICT_WORSE: "worse",
+    evaluator_pb2.VERDICT_UNCLEAR: "can't tell yet",
+}
+
+
+def compare(
+    policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="Which policy may be better.")],
+    baseline: Annotated[str, typer.Argument(metavar="BASELINE", help='Than which one; or "random" or "constant".')],
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes that each plays; at most, if sequential.")] = 100,
+    environment: Annotated[str, typer.Option(help="Gymnasium id. Default: the one that it was trained in.")] = "",
+    environment_setting: Annotated[
+        list[str] | None,
+        typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Both play episode i after a reset with seed + i.")] = 0,
+    sequential: Annotated[bool, typer.Option("--sequential", help="Stop as soon as it can be told.")] = False,
+    error_rate: Annotated[float, typer.Option(help="Probability of calling a difference that is none.")] = 0.05,
+    as_json: JsonOption = False,
+) -> None:
+    """Plays two policies on the same seeds and says which one is better. Ctrl-C stops it.
+
+    Examples:
+        steersman compare cartpole:8 cartpole:7
+
+        steersman compare cartpole@candidate cartpole@champion --episodes 1000 --sequential
+    """
+    with numbers_that_fit():
+        request = evaluator_pb2.CompareRequest(
+            policy=policy,
+            baseline=baseline,
+            environment_id=environment,
+            episodes=episodes,
+            seed=seed,
+            sequential=sequential,
+            error_rate=error_rate,
+        )
+    json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)
+    comparison = run_comparison(request)
+    if as_json:
+        print_json(plain(comparison))
+    else:
+        print_comparison(comparison)
+
+
+def run_comparison(request: evaluator_pb2.CompareRequest) -> evaluator_pb2.Comparison:
+    """Compares with a live view. Ctrl-C stops it.
+
+    Raises:
+        InternalError: If the evaluator ends without a comparison.
+    """
+    with connect("evaluator", configured().evaluator_address) as channel, progress() as view:
+        task = view.add_task(f"comparing {request.policy} with {request.baseline}", total=None)
+        for event in events(evaluator_pb2_grpc.EvaluatorServiceStub(channel).Compare(request)):
+            if event.HasField("comparison"):
+                return event.comparison
+            show_progress(view, task, event.progress)
+    raise InternalError("expected a comparison at the end, got none")
+
+
+def print_comparison(comparison: evaluator_pb2.Comparison) -> None:
+    """Prints a comparison as a table."""
+    policy, baseline = comparison.policy, comparison.baseline
+    rows = [
+        ("policy", f"{_name(policy)}, mean return {policy.mean:.2f}"),
+        ("baseline", f"{_name(baseline)}, mean return {baseline.mean:.2f}"),
+        ("environment", policy.environment_id),
+        ("episodes", f"{comparison.pairs} each, on the same seeds"),
+        ("difference", difference_in_words(comparison)),
+        ("probability of improvement", f"{100 * comparison.probability_of_improvement:.1f}%"),
+        ("verdict", verdict_in_words(comparison)),
+    ]
+    print_table("Comparison", ("", ""), rows, "")
+
+
+def difference_in_words(comparison: evaluator_pb2.Comparison) -> str:
+    """Writes the difference and its interval."""
+    interval = comparison.difference_interval
+    return f"{comparison.difference:+.2f} (interval {interval.low:+.2f} to {interval.high:+.2f})"
+
+
+def verdict_in_words(comparison: evaluator_pb2.Comparison) -> str:
+    """Writes the verdict, and how many more episodes would tell."""
+    words = _VERDICTS[comparison.verdict]
+    if comparison.verdict != evaluator_pb2.VERDICT_UNCLEAR:
+        return words
+    more = comparison.more_episodes
+    return f"{words}; about {more:,} more episodes would" if more else f"{words}; there was no difference at all"
+
+
+def _name(report: evaluator_pb2.EvaluationReport) -> str:
+    return f"{report.policy}:{report.version}" if report.version else report.policy

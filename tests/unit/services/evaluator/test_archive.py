@@ -1,0 +1,45 @@
+import asyncio
+import json
+from pathlib import Path
+
+from pyarrow import parquet
+
+from services.evaluator.archive import Archive
+from steersman.v1 import evaluator_pb2
+from tests.ports import free_address
+
+
+def rows(*returns: float) -> list[evaluator_pb2.EpisodeResult]:
+    return [
+        evaluator_pb2.EpisodeResult(
+            episode=number, seed=2**63 + number, episode_return=value, length=3, terminated=True
+        )
+        for number, value in enumerate(returns)
+    ]
+
+
+def test_without_mlflow_a_report_is_kept_on_this_machine(tmp_path: Path) -> None:
+    report = evaluator_pb2.EvaluationReport(
+        policy="cartpole",
+        version=3,
+        environment_id="CartPole-v1",
+        model_sha256="abc",
+        mean=2.0,
+        episodes=rows(1.0, 3.0),
+        references=[evaluator_pb2.Reference(name="random", episodes=rows(0.5, float("inf")))],
+        partial=True,
+        problem="the environment raised",
+    )
+    report.episodes[0].success = True
+    folder = Path(asyncio.run(Archive(tmp_path, f"http://{free_address()}").keep(report)))
+    assert folder.parent == tmp_path
+    table = parquet.read_table(folder / "episodes.parquet")
+    assert table.column("player").to_pylist() == ["cartpole:3"] * 2 + ["random"] * 2
+    assert table.column("episode_return").to_pylist() == [1.0, 3.0, 0.5, float("inf")]
+    assert table.column("seed").to_pylist()[:2] == [2**63, 2**63 + 1]
+    assert table.column("success").to_pylist() == [True, None, None, None]
+    assert table.schema.metadata[b"model_sha256"] == b"abc"
+    written = json.loads((folder / "report.json").read_text())
+    assert (written["partial"], written["problem"]) == (True, "the environment raised")
+    for name in ("returns.png", "profile.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")

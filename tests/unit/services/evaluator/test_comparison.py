@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from services.evaluator.comparison import FIRST_LOOK, Verdict, compare, looks
+
+
+def first_verdict(policy: np.ndarray, baseline: np.ndarray) -> tuple[Verdict, int]:
+    """Looks as a sequential comparison does, and gives the verdict and after how many pairs it came."""
+    verdict, end = Verdict.UNCLEAR, 0
+    for look, end in enumerate(looks(policy.size), 1):
+        verdict = compare(policy[:end].tolist(), baseline[:end].tolist(), 0.05, look).verdict
+        if verdict is not Verdict.UNCLEAR:
+            break
+    return verdict, end
+
+
+@pytest.mark.parametrize("kind", ["normal", "skewed", "solved or not"])
+def test_looking_often_keeps_the_error_rate(kind: str) -> None:
+    """Two policies that are alike, compared 400 times."""
+    random = np.random.default_rng(1)
+
+    def returns() -> np.ndarray:
+        if kind == "normal":
+            return random.normal(0.0, 1.0, 640)
+        if kind == "skewed":
+            return random.lognormal(0.0, 1.0, 640)
+        return np.where(random.random(640) < 0.8, 500.0, random.integers(10, 500, 640))
+
+    wrong = sum(first_verdict(returns(), returns())[0] is not Verdict.UNCLEAR for _ in range(400))
+    # 5% of 400 is 20, with a standard deviation of 4.4.
+    assert wrong <= 20 + 2 * 4
+
+
+def test_a_large_difference_is_told_early_and_a_small_one_later() -> None:
+    random = np.random.default_rng(2)
+    baseline = random.normal(0.0, 1.0, 5120)
+    assert first_verdict(baseline + random.normal(3.0, 1.0, 5120), baseline) == (Verdict.BETTER, FIRST_LOOK)
+    verdict, pairs = first_verdict(baseline + random.normal(-0.15, 1.0, 5120), baseline)
+    assert verdict is Verdict.WORSE
+    assert FIRST_LOOK < pairs < 5120
+
+
+def test_pairs_tell_what_apart_could_not_be_told() -> None:
+    random = np.random.default_rng(3)
+    baseline = random.normal(0.0, 100.0, 50)
+    policy = baseline + random.normal(1.0, 1.0, 50)
+    found = compare(policy.tolist(), baseline.tolist(), 0.05)
+    assert found.verdict is Verdict.BETTER
+    assert found.interval[0] < found.difference < found.interval[1]
+    assert found.difference == pytest.approx(float((policy - baseline).mean()))
+    assert found.more == 0
+
+
+def test_what_cannot_be_told_says_how_many_more_would_tell() -> None:
+    """And with so many more it is told, more often than not."""
+    random = np.random.default_rng(4)
+    told = 0
+    for _ in range(60):
+        differences = random.normal(0.5, 2.0, 4000)
+        first = compare(differences[:20].tolist(), [0.0] * 20, 0.05)
+        enough = 20 + round(((1.96 + 0.84) * 2.0 / 0.5) ** 2)
+        told += compare(differences[:enough].tolist(), [0.0] * enough, 0.05).verdict is Verdict.BETTER
+        assert (first.verdict is Verdict.UNCLEAR) == (first.more > 0)
+    assert told >= 42
+    fixed = np.tile([3.0, -1.0], 10)
+    found = compare(fixed.tolist(), [0.0] * 20, 0.05)
+    assert found.verdict is Verdict.BETTER
+    found = compare((fixed - 0.7).tolist(), [0.0] * 20, 0.05)
+    deviation = fixed.std(ddof=1)
+    assert found.verdict is Verdict.UNCLEAR
+    assert found.more == pytest.approx(((1.96 + 0.8416) * deviation / 0.3) ** 2 - 20, abs=2)
+
+
+@pytest.mark.parametrize("look", [0, 1])
+def test_without_any_difference_it_cannot_be_told_however_many_are_played(look: int) -> None:
+    found = compare([500.0] * 100, [500.0] * 100, 0.05, look)
+    assert (found.verdict, found.more, found.difference, found.probability) == (Verdict.UNCLEAR, 0, 0.0, 0.5)
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(5, Verdict.UNCLEAR), (6, Verdict.BETTER)])
+def test_a_handful_of_episodes_is_no_evidence_however_alike_they_are(count: int, verdict: Verdict) -> None:
+    found = compare([2.0] * count, [1.0] * count, 0.05)
+    assert found.verdict is verdict
+    assert found.more == (1 if verdict is Verdict.UNCLEAR else 0)
+
+
+def test_looks_double_and_the_last_is_at_the_end() -> None:
+    assert looks(100) == [20, 40, 80, 100]
+    assert looks(80) == [20, 40, 80]
+    assert looks(5) == [5]
