@@ -46,17 +46,18 @@ def write_models(folder: Path) -> Models:
     return Models(write_cartpole(folder / CARTPOLE), write_image(folder / IMAGE))
 
 
-def write_cartpole(folder: Path, box: common_pb2.BoxSpace = _UNBOUNDED) -> Bundle:
+def write_cartpole(folder: Path, box: common_pb2.BoxSpace = _UNBOUNDED, seed: int = 0) -> Bundle:
     """Writes the bundle of CartPole.
 
     Args:
         folder: Where.
         box: The observation space, of four numbers.
+        seed: Seed of the weights.
     """
     sizes = [4, _HIDDEN, _HIDDEN, 2]
     nodes, weights = [], []
     current = spaces.OBSERVATION
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
         matrix = random.normal(size=(inputs, outputs)).astype(np.float32) / np.sqrt(inputs, dtype=np.float32)
         weights += [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.results import Row
 
-OURS = frozenset({"steersman", "oip", "bundle"})
+OURS = frozenset({"steersman", "oip", "swapping", "bundle"})
 """The systems that are Steersman, or a part of it."""
 
 
