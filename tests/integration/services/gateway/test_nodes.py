@@ -49,15 +49,9 @@ class Cluster:
     nodes: list[subprocess.Popen[bytes]]
     gateway: GatewayProcess
 
-    def ray(self, path: str) -> Any:  # noqa: ANN401 - Ray's JSON
-        """Asks the dashboard."""
-        token = self.settings.ray_token_file.read_text().strip()
-        url = f"{self.settings.ray_dashboard_url}/api/{path}"
-        return httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30).raise_for_status().json()
-
     def replicas(self) -> dict[str, tuple[str, int]]:
         """Gives node and process of each replica that runs, as Ray Serve knows them."""
-        application = self.ray("serve/applications/")["applications"].get("spread", {})
+        application = _ask(self.settings, "serve/applications/")["applications"].get("spread", {})
         found = application.get("deployments", {}).get("policy", {}).get("replicas", [])
         return {each["replica_id"]: (each["node_id"], each["pid"]) for each in found if each["state"] == "RUNNING"}
 
@@ -104,24 +98,33 @@ def cluster(short_folder: Path) -> Iterator[Cluster]:
     try:
         start(list(head.command), environment)
         _wait(head.is_ready, 90)
-        nodes = [start(node, joining), start(node, joining)]
+        nodes = []
+        for alive in (2, 3):
+            # One after the other: nodes on one host that start together get in each other's way.
+            nodes.append(start(node, joining))
+            _wait(lambda alive=alive: _nodes_alive(settings) == alive, 90)
         with gateway_process(
             settings.var_dir,
             ray_dashboard_url=settings.ray_dashboard_url,
             ray_token_path=str(settings.ray_token_file),
             serve_http_address=settings.serve_http_address,
         ) as gateway:
-            cluster = Cluster(settings, nodes, gateway)
-            _wait(lambda: _nodes_alive(cluster) == 3, 90)
-            yield cluster
+            yield Cluster(settings, nodes, gateway)
     finally:
         processes.end(processes.members(settings), 5)
         for process in started:
             process.wait(timeout=20)
 
 
-def _nodes_alive(cluster: Cluster) -> int:
-    return sum(node["state"] == "ALIVE" for node in cluster.ray("v0/nodes")["data"]["result"]["result"])
+def _ask(settings: Settings, path: str) -> Any:  # noqa: ANN401 - Ray's JSON
+    """Asks the dashboard."""
+    token = settings.ray_token_file.read_text().strip()
+    url = f"{settings.ray_dashboard_url}/api/{path}"
+    return httpx.get(url, headers={"Authorization": f"Bearer {token}"}, timeout=30).raise_for_status().json()
+
+
+def _nodes_alive(settings: Settings) -> int:
+    return sum(node["state"] == "ALIVE" for node in _ask(settings, "v0/nodes")["data"]["result"]["result"])
 
 
 def _wait(condition: Any, seconds: float) -> None:  # noqa: ANN401 - any function that tells
