@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from services.common.structs import plain_values
-from services.evaluator.comparison import ERROR_RATE
+from services.evaluator.comparison import ERROR_RATE, FIRST_LOOK
 from services.evaluator.evaluation import Arena
 from services.evaluator.players import CONSTANT, RANDOM
 from steersman.errors import InvalidArgumentError
@@ -44,12 +44,18 @@ def number_of_episodes(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.Co
     """Gives how many episodes each contestant plays.
 
     Raises:
-        InvalidArgumentError: If there are too few or too many, or there are no seeds for all of them.
+        InvalidArgumentError: If there are too few or too many, for a sequential comparison also if its error rate
+            would not hold, or there are no seeds for all of them.
     """
     default = DEFAULT_EPISODES if isinstance(request, evaluator_pb2.EvaluateRequest) else DEFAULT_PAIRS
     episodes = request.episodes if request.HasField("episodes") else default
     if not 1 <= episodes <= MAX_EPISODES:
         raise InvalidArgumentError(f"expected 1 to {MAX_EPISODES} episodes, got {episodes}")
+    if isinstance(request, evaluator_pb2.CompareRequest) and request.sequential and episodes < FIRST_LOOK:
+        raise InvalidArgumentError(
+            f"expected at least {FIRST_LOOK} episodes for a sequential comparison, whose error rate would not hold "
+            f"with fewer, got {episodes}"
+        )
     if request.seed > MAX_SEED - (episodes - 1):
         raise InvalidArgumentError(
             f"expected a seed of at most {MAX_SEED - (episodes - 1)} for {episodes} episodes, got {request.seed}"

@@ -16,6 +16,7 @@ from services.evaluator.players import RANDOM, ConstantAction, Contestant, Rando
 from steersman.aio import PolicyClient
 from steersman.v1 import common_pb2
 
+_GROUPS = 2
 PULSE_SECONDS = 0.1
 """How often a process says that it is alive, at most."""
 
@@ -116,7 +117,7 @@ async def play_share(share: Share, tell: Callable[[News], None]) -> None:
         )
         spec = common_pb2.PolicySpec.FromString(share.contestant.spec)
         check_spaces(environments[0], spec)
-        groups = 2 if share.num_environments > 1 else 1
+        groups = min(_GROUPS, share.num_environments)
         # Which group plays which episode is fixed beforehand, as it is for each environment.
         teller.rollouts += [
             Rollout(

@@ -31,7 +31,9 @@ def compare(
         typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Both play episode i after a reset with seed + i.")] = 0,
-    sequential: Annotated[bool, typer.Option("--sequential", help="Stop as soon as it can be told.")] = False,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Stop when it can be told; from 160 episodes on.")
+    ] = False,
     error_rate: Annotated[float, typer.Option(help="Probability of calling a difference that is none.")] = 0.05,
     as_json: JsonOption = False,
 ) -> None:

@@ -86,7 +86,7 @@ def promote(
     if_better_than: Annotated[
         str, typer.Option(metavar="ALIAS|VERSION", help="Only if it proves to be better than this one.")
     ] = "",
-    episodes: Annotated[int, typer.Option(min=1, help="The most that each plays to prove it.")] = 320,
+    episodes: Annotated[int, typer.Option(min=160, help="The most that each plays to prove it.")] = 640,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first of those episodes.")] = 0,
     revision: RevisionOption = 0,
     as_json: JsonOption = False,

@@ -375,16 +375,21 @@ async def test_a_sequential_comparison_stops_when_it_can_tell(gateway: GatewayPr
     ):
         common = {"policy": "counting", "environment_id": "Summing-v0", "episodes": 640, "sequential": True}
         found = await comparison_of(stub, **common, baseline="constant")
-        same = await comparison_of(stub, **common | {"episodes": 40}, baseline="counting:1")
+        same = await comparison_of(stub, **common | {"episodes": 200}, baseline="counting:1")
     assert found.verdict == evaluator_pb2.VERDICT_BETTER
-    assert (found.pairs, found.looks, found.more_episodes) == (20, 1, 0)
+    assert (found.pairs, found.looks, found.more_episodes) == (160, 1, 0)
     assert same.verdict == evaluator_pb2.VERDICT_UNCLEAR
-    assert (same.pairs, same.looks, same.difference) == (40, 2, 0.0)
+    assert (same.pairs, same.looks, same.difference) == (200, 2, 0.0)
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({"error_rate": 1.5}, "got 1.5"), ({"episodes": 0}, "got 0"), ({"baseline": ""}, "expected an address")],
+    [
+        ({"sequential": True, "episodes": 159}, "at least 160 episodes"),
+        ({"error_rate": 1.5}, "got 1.5"),
+        ({"episodes": 0}, "got 0"),
+        ({"baseline": ""}, "expected an address"),
+    ],
 )
 async def test_bad_comparisons_are_refused(
     gateway: GatewayProcess, bundle: Bundle, fields: dict[str, object], words: str

@@ -69,11 +69,11 @@ def services(steersman: CommandLine) -> Iterator[Services]:
 
 def test_what_is_better_is_promoted_just_as_it_was_compared(steersman: CommandLine, services: Services) -> None:
     """By version, even if the alias moves, and only at the revision from before the comparison."""
-    result = steersman("promote", "cartpole@candidate", "--if-better-than", "champion", "--episodes", "80")
+    result = steersman("promote", "cartpole@candidate", "--if-better-than", "champion", "--episodes", "320")
     assert result.exit_code == 0, result.errors
     assert "cartpole:8 is better than cartpole:7: +50.00 (interval +10.00 to +90.00)" in result.errors
     (asked,) = services.compared
-    assert (asked.policy, asked.baseline, asked.episodes) == ("cartpole@candidate", "cartpole@champion", 80)
+    assert (asked.policy, asked.baseline, asked.episodes) == ("cartpole@candidate", "cartpole@champion", 320)
     assert asked.sequential
     assert services.promoted == [
         deployment_pb2.PromoteRequest(policy="cartpole", version=8, alias="champion", expected_revision=6)
