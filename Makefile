@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 STUBS := steersman/v1/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo test train-check bench faults format docs clean
+.PHONY: help setup up down status logs demo test test-long train-check bench faults format docs clean
 
 help: ## List what can be made
 	@echo "Steersman: train, serve and evaluate reinforcement-learning policies."
@@ -44,7 +44,10 @@ test: setup ## Run every check: lint, format, types, protos, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not long"
+
+test-long: setup ## Run the tests that take minutes each: runs that are stopped, killed and resumed, clients of others
+	$(BIN)/pytest -m long
 
 train-check: setup ## Train every algorithm with its defaults and tell what it has learnt; half an hour
 	@$(BIN)/python -m deploy.train_check

@@ -214,7 +214,7 @@ class Dispatcher:
         """
         batch = attachment.take_back(batch_id, self._clock())
         try:
-            self._count(batch, outcome(batch))
+            self.statistics.count_batch(batch, outcome(batch), self._clock())
             if not self._probation.is_proven(batch.version.number):
                 self._probation.succeeded(batch.version.number)
         except UnavailableError:
@@ -236,21 +236,6 @@ class Dispatcher:
                     segment.request.isolated = True
                 self._return(segments)
         self._gathering.tell()
-
-    def _count(self, batch: Batch, compute_microseconds: int) -> None:
-        """Counts a batch that was answered, and the requests that this finished."""
-        now = self._clock()
-        counted = self.statistics.version(batch.version.number)
-        counted.count_batch(batch.size, compute_microseconds / 1e6)
-        counted.count_answers(
-            [
-                (request.arrived, request.departed, request.compute_microseconds / 1e6)
-                for request in [segment.request for segment in batch.segments]
-                # Without outputs it waits for other batches, or was given up; copies for a shadow count elsewhere.
-                if request.outputs and request.statistics is self.statistics
-            ],
-            now,
-        )
 
     def expire(self) -> None:
         """Fails what waits beyond its deadline. Needed only while no replica is free: dispatching looks by itself."""

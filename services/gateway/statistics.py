@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from services.gateway.version_statistics import VersionStatistics
 from steersman.errors import DeadlineExceededError, ResourceExhaustedError, SteersmanError
 from steersman.v1 import policy_pb2
+
+if TYPE_CHECKING:
+    from services.gateway.batch import Batch
 
 
 @dataclass(slots=True)
@@ -29,6 +33,26 @@ class Statistics:
         if found is None:
             found = self.by_version[number] = VersionStatistics()
         return found
+
+    def count_batch(self, batch: Batch, compute_microseconds: int, now: float) -> None:
+        """Counts a batch that was answered, and the requests that this finished.
+
+        Args:
+            batch: The batch.
+            compute_microseconds: What the replica spent on it.
+            now: Time.
+        """
+        counted = self.version(batch.version.number)
+        counted.count_batch(batch.size, compute_microseconds / 1e6)
+        counted.count_answers(
+            [
+                (request.arrived, request.departed, request.compute_microseconds / 1e6)
+                for request in [segment.request for segment in batch.segments]
+                # Without outputs it waits for other batches, or was given up; copies for a shadow count elsewhere.
+                if request.outputs and request.statistics is self
+            ],
+            now,
+        )
 
     def count_failure(self, error: SteersmanError) -> None:
         """Counts a request that ended with an error."""

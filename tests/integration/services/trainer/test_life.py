@@ -29,7 +29,7 @@ from tests.integration.services.trainer.test_service import ENDLESS, TINY, first
 
 __all__ = ["trainer"]
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(300)]
 
 Trainer: TypeAlias = "trainer_pb2_grpc.TrainerServiceAsyncStub"
 

@@ -113,6 +113,7 @@ async def test_tritonclient_aio(gateway: GatewayProcess, bundle: Bundle, tmp_pat
     assert found["metadata"]["outputs"][0]["name"] == "action"
 
 
+@pytest.mark.long
 async def test_kserve(gateway: GatewayProcess, bundle: Bundle, tmp_path: Path) -> None:
     python = installed(installation.client_python, "kserve")
     actions = PolicyRuntime(bundle).compute({"observation": ROWS})["action"].tolist()
@@ -124,6 +125,7 @@ async def test_kserve(gateway: GatewayProcess, bundle: Bundle, tmp_path: Path) -
     assert found["refused"] == "NOT_FOUND"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("policy", "options"),
     [
