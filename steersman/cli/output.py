@@ -124,12 +124,18 @@ def plain(message: Message) -> dict[str, Any]:
     if message.DESCRIPTOR.full_name.startswith("google.protobuf."):
         well_known: dict[str, Any] = json_format.MessageToDict(message)
         return well_known
-    fields = {}
+    fields: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         if field.has_presence and not message.HasField(field.name):
             continue
         value = getattr(message, field.name)
-        fields[field.name] = [_plain(field, entry) for entry in value] if field.is_repeated else _plain(field, value)
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            entry_value = field.message_type.fields_by_name["value"]
+            fields[field.name] = {str(key): _plain(entry_value, entry) for key, entry in value.items()}
+        elif field.is_repeated:
+            fields[field.name] = [_plain(field, entry) for entry in value]
+        else:
+            fields[field.name] = _plain(field, value)
     return fields
 
 

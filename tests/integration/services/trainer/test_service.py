@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -233,6 +234,8 @@ async def test_a_run_for_which_there_is_no_room_now_says_so(trainer: Trainer) ->
                 await trainer.StopRun(StopRunRequest(id=first.id))
             last = event.run
 
-    assert (1, "waits for 10 CPUs, while 10 of 16 CPUs are in use") in places
+    # Something else of this stack may still have a CPU or two.
+    reasons = [reason for position, reason in places if position == 1]
+    assert any(re.fullmatch(r"waits for 10 CPUs, while 1\d(\.5)? of 16 CPUs are in use", reason) for reason in reasons)
     assert last.state == trainer_pb2.RUN_STATE_SUCCEEDED, last.error
     assert places[-1] == (0, "")

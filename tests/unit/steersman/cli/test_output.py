@@ -13,8 +13,9 @@ BRACKETS = "expected float32[batch, 4] in [/tmp/x], got [bold]nothing[/bold]"
 
 def test_messages_become_plain_values() -> None:
     deployment = deployment_pb2.Deployment(
-        policy="cartpole", version=2**40, state=deployment_pb2.DEPLOYMENT_STATE_READY
+        policy="cartpole", version=2**40, state=deployment_pb2.DEPLOYMENT_STATE_READY, aliases={"champion": 7}
     )
+    assert output.plain(deployment)["aliases"] == {"champion": 7}
     assert output.plain(deployment)["version"] == 2**40
     assert output.plain(deployment)["state"] == "ready"
     run = trainer_pb2.Run(latest=trainer_pb2.Iteration(iteration=3))
