@@ -1,0 +1,107 @@
+from typing import Any
+
+import pytest
+
+from services.gateway.control import descriptions
+from services.gateway.control.desired import DesiredPolicy
+from services.gateway.dispatcher import Dispatcher
+from services.gateway.routes import DEFAULT_TOLERANCE, Route, Shadow
+from services.gateway.scaling import Scale
+from steersman.errors import InternalError, InvalidArgumentError
+from steersman.v1 import deployment_pb2
+from steersman.v1.deployment_pb2 import RouteWeight
+from tests.unit.services.gateway.numbers import NO_LIMITS, ManualLoop, NumberReplica
+
+DEPLOYING = deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
+READY = deployment_pb2.DEPLOYMENT_STATE_READY
+FAILED = deployment_pb2.DEPLOYMENT_STATE_FAILED
+
+
+def policy(fewest: int = 1, most: int = 3) -> DesiredPolicy:
+    return DesiredPolicy(
+        "numbers", 5, Scale(fewest, most, 0.5, 0.0), Route({2: 1}), Route({1: 1}), {"champion": 2}, {1: "/1", 2: "/2"}
+    )
+
+
+def dispatcher(*replicas: NumberReplica) -> Dispatcher:
+    made = Dispatcher("numbers", NO_LIMITS, ManualLoop())
+    for replica in replicas:
+        made.attach(replica.attachment)
+    return made
+
+
+def application(wanted: int = 1, status: str = "RUNNING", message: str = "") -> dict[str, Any]:
+    states = ["RUNNING", "STARTING", "STARTING", "STOPPING"]
+    deployment = {
+        "target_num_replicas": wanted,
+        "message": message,
+        "replicas": [{"state": state} for state in states],
+    }
+    return {"status": status, "message": "", "deployments": {"policy": deployment}}
+
+
+def describe(wanted: DesiredPolicy, found: Dispatcher | None, app: Any, **more: Any) -> deployment_pb2.Deployment:  # noqa: ANN401
+    return descriptions.describe(wanted, found, app, **({"is_told": True, "problem": "", "requests_waiting": 0} | more))
+
+
+def test_a_policy_is_ready_with_as_many_replicas_as_are_wanted_now() -> None:
+    one = dispatcher(NumberReplica("one", (1, 2)))
+    assert describe(policy(), one, application(1)).state == READY
+    waiting = describe(policy(), one, application(3))
+    assert (waiting.state, waiting.replicas_wanted, waiting.replicas_ready) == (DEPLOYING, 3, 1)
+    assert waiting.message == "waits for 2 of 3 replicas to start, load version 2 and attach"
+
+
+def test_replicas_without_the_version_do_not_count() -> None:
+    assert describe(policy(), dispatcher(NumberReplica("one", (1,))), application(1)).replicas_ready == 0
+
+
+def test_a_policy_at_rest_is_ready_without_replicas_once_ray_serve_knows() -> None:
+    assert describe(policy(fewest=0), None, application(0)).state == READY
+    assert describe(policy(fewest=0), None, None, is_told=False).message == "waits for Ray Serve to be told"
+
+
+@pytest.mark.parametrize("replicas", [[], [NumberReplica("one", (1, 2))]])
+def test_what_keeps_it_waiting_is_said(replicas: list[NumberReplica]) -> None:
+    found = describe(policy(), dispatcher(*replicas), None, is_told=False, problem="cannot reach Ray")
+    assert found.message == "waits for Ray Serve: cannot reach Ray"
+    assert found.state == (READY if replicas else DEPLOYING), "it answers meanwhile"
+
+
+def test_a_failure_of_ray_serve_is_told_without_its_traceback() -> None:
+    traceback = "Traceback (most recent call last):\n  ...\nsteersman.errors.InvalidArgumentError: cannot read /2"
+    failed = describe(policy(), None, application(1, "DEPLOY_FAILED", traceback))
+    assert (failed.state, failed.message) == (FAILED, "cannot read /2")
+    assert describe(policy(), None, application(1, "UNHEALTHY")).message.startswith("Ray Serve gives no reason")
+    assert describe(policy(), None, application(1, "DEPLOY_FAILED"), is_told=False).state == DEPLOYING
+
+
+def test_a_version_that_could_not_be_loaded_is_told_with_what_goes_on() -> None:
+    replica = NumberReplica("one", (1,))
+    replica.attachment.failed_versions = {2: "the bundle is cut off"}
+    found = describe(policy(), dispatcher(replica), application(1))
+    assert (found.state, found.message) == (FAILED, "the bundle is cut off; version 1 goes on")
+
+
+def test_a_version_that_was_given_up_is_told_with_what_goes_on() -> None:
+    replica = NumberReplica("one", (1, 2))
+    made = dispatcher(replica)
+    made._probation.failed(2, str(InternalError("the model failed")), lost=True)
+    found = describe(policy(), made, application(1))
+    assert found.state == FAILED
+    assert found.message == "version 2 failed before it ever answered: the model failed; version 1 goes on"
+
+
+def test_replicas_on_their_way_up_and_down_are_counted() -> None:
+    assert descriptions.in_transition(application()) == (2, 1)
+    assert descriptions.in_transition(None) == (0, 0)
+
+
+def test_routes_are_read() -> None:
+    message = deployment_pb2.Route(
+        weights=[RouteWeight(version=7, weight=1)], shadow=deployment_pb2.Shadow(version=8, share=0.5)
+    )
+    assert descriptions.read_route(message) == Route({7: 1.0}, Shadow(8, 0.5, DEFAULT_TOLERANCE))
+    message.weights.add(version=7, weight=2)
+    with pytest.raises(InvalidArgumentError, match="got one twice"):
+        descriptions.read_route(message)
