@@ -40,8 +40,15 @@ def application(wanted: int = 1, status: str = "RUNNING", message: str = "") -> 
     return {"status": status, "message": "", "deployments": {"policy": deployment}}
 
 
-def describe(wanted: DesiredPolicy, found: Dispatcher | None, app: Any, **more: Any) -> deployment_pb2.Deployment:  # noqa: ANN401
-    return descriptions.describe(wanted, found, app, **({"is_told": True, "problem": "", "requests_waiting": 0} | more))
+def describe(
+    wanted: DesiredPolicy,
+    found: Dispatcher | None,
+    app: dict[str, Any] | None,
+    *,
+    is_told: bool = True,
+    problem: str = "",
+) -> deployment_pb2.Deployment:
+    return descriptions.describe(wanted, found, app, is_told=is_told, problem=problem, requests_waiting=0)
 
 
 def test_a_policy_is_ready_with_as_many_replicas_as_are_wanted_now() -> None:
