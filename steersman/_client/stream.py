@@ -17,6 +17,7 @@ from steersman._client.channel import RETRY
 from steersman._client.messages import Answer, Ask, PolicyInfo, act_request, read_answer
 from steersman.errors import (
     DeadlineExceededError,
+    InternalError,
     ResourceExhaustedError,
     SteersmanError,
     UnavailableError,
@@ -169,6 +170,10 @@ class ActionStream:
                 self._take(message, connection)
         except grpc.RpcError as broken:
             error = from_rpc_error(broken)
+            if isinstance(error, InternalError):
+                # So says gRPC itself where a write meets a connection that has just broken. No answer is lost by asking
+                # again, and what really fails does so again.
+                error = UnavailableError(f"the stream broke: {error}")
         if self._connection is connection:
             self._connection = None
         for request in [request for request in self._waiting.values() if request.call is connection.call]:
