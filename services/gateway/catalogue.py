@@ -43,6 +43,9 @@ class Catalogue:
     Args:
         limits: How much may wait for each of them.
         loop: The event loop that everything runs in.
+
+    Attributes:
+        is_settled: Whether it is known which policies are deployed. Before that nobody is told that one is not.
     """
 
     def __init__(self, limits: Limits, loop: Loop) -> None:
@@ -51,6 +54,7 @@ class Catalogue:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._deployed: dict[str, str] = {}
         self._routing: Mapping[str, Routing] = {}
+        self.is_settled = True
 
     def __iter__(self) -> Iterator[Dispatcher]:
         return (self._dispatchers[name] for name in sorted(self._dispatchers))
@@ -144,6 +148,8 @@ class Catalogue:
             return UnavailableError(f"policy {name!r} is deployed, but cannot answer yet: {reason}")
         if name in self._dispatchers:
             return UnavailableError(f"expected a replica of policy {name!r}, but none is attached any more")
+        if not self.is_settled:
+            return UnavailableError(f"this gateway has just started and does not know yet whether {name!r} is deployed")
         known = sorted({*self._dispatchers, *self._deployed})
         return NotFoundError(f"expected a deployed policy, {_among(known)}, got {name!r}")
 

@@ -61,6 +61,7 @@ class Deployments:
         self._waiting_room = waiting_room
         self.events = EventLog()
         self._enabled = bool(settings.ray_dashboard_url)
+        catalogue.is_settled = not self._enabled
         self._shared = SharedState(settings.database, self._state_changed)
         self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, self._looked)
         self._mirroring: set[asyncio.Task[None]] = set()
@@ -220,6 +221,7 @@ class Deployments:
         task.add_done_callback(self._mirroring.discard)
 
     def _state_changed(self, state: DesiredState) -> None:
+        self._catalogue.is_settled = True
         self._catalogue.set_routing(
             {
                 name: Routing(policy.route, policy.before, policy.aliases, frozenset(policy.uris), policy.revision)

@@ -74,3 +74,13 @@ def test_what_waits_for_an_undeployed_policy_fails_once_the_last_replica_has_gon
     assert isinstance(waiting.error, NotFoundError)
     with pytest.raises(NotFoundError):
         catalogue.resolve("numbers")
+
+
+def test_before_it_is_known_what_is_deployed_nobody_is_told_that_something_is_not() -> None:
+    catalogue = Catalogue(NO_LIMITS, ManualLoop())
+    catalogue.is_settled = False
+    with pytest.raises(UnavailableError, match="has just started"):
+        catalogue.resolve("numbers")
+    catalogue.is_settled = True
+    with pytest.raises(NotFoundError):
+        catalogue.resolve("numbers")
