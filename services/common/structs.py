@@ -32,3 +32,18 @@ def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     if isinstance(value, list):
         return [_whole(entry) for entry in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def plain_list(values: struct_pb2.ListValue) -> list[Any]:
+    """Gives a `ListValue` likewise.
+
+    Args:
+        values: From a request.
+
+    Raises:
+        InvalidArgumentError: If a number is not finite.
+    """
+    struct = struct_pb2.Struct()
+    struct.fields["values"].list_value.CopyFrom(values)
+    plain: list[Any] = plain_values(struct)["values"]
+    return plain

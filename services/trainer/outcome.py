@@ -6,19 +6,22 @@ RLlib's training return is no evaluation, so a run claims no other return than t
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.common.bundle import Bundle
+from services.common.bundle import Bundle, read_bundle
 from services.common.structs import plain_values
 from services.trainer import greedy
 from services.trainer.export import export_bundle, load_checkpoint
+from services.trainer.publishing import Export
 from steersman.v1 import trainer_pb2
 
 EVALUATION_EPISODES = 20
 """Episodes of an evaluation, each in an environment of its own, so that their number is fixed beforehand."""
 
 _EVALUATION_SEED = 1_000_000
+_OTHER_SEED = 2_000_000
 _PACKAGES = ("steersman", "ray", "torch", "onnx", "onnxruntime", "gymnasium", "numpy")
 
 
@@ -47,6 +50,26 @@ def export(
     if not iteration.HasField("best_evaluated_return") or evaluated.evaluated_return > iteration.best_evaluated_return:
         evaluated.best_evaluated_return = evaluated.evaluated_return
     return evaluated
+
+
+def evaluate_again(run: trainer_pb2.Run, export: Export) -> Export:
+    """Plays an export in other episodes: what was chosen for its return needs one that it was not chosen for.
+
+    Args:
+        run: The run, with the spec of the trial that was chosen.
+        export: What the trial exported.
+
+    Returns:
+        The same with the new evaluated return.
+
+    Raises:
+        SteersmanError: If the environment cannot be played.
+    """
+    returns = greedy.play(read_bundle(export.bundle), run.spec.environment, EVALUATION_EPISODES, _OTHER_SEED)
+    iteration = trainer_pb2.Iteration()
+    iteration.CopyFrom(export.iteration)
+    iteration.evaluated_return = float(returns.mean())
+    return replace(export, iteration=iteration)
 
 
 def _bundle(run: trainer_pb2.Run, iteration: trainer_pb2.Iteration, checkpoint: Path, folder: Path) -> Bundle:

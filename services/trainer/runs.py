@@ -129,6 +129,7 @@ def to_run(tracked: TrackedRun, job: Job | None) -> trainer_pb2.Run:
         attempt=tracked.attempt,
         warning=tracked.warning,
         git_commit=tracked.git_commit,
+        best_trial=tracked.best_trial,
     )
     if tracked.latest is not None:
         run.latest.CopyFrom(tracked.latest)

@@ -18,6 +18,7 @@ from services.trainer import code, probing, runs, start, tracking, validation
 from services.trainer.environments import EnvironmentSpaces
 from services.trainer.ray_jobs import RayJobs, entrypoint, job_environment
 from services.trainer.resources import check_schedulable
+from services.trainer.sweeps.records import end_trials, read_trials
 from services.trainer.tracking import TrackedRun, Tracking
 from steersman.errors import FailedPreconditionError, SteersmanError, UnavailableError
 from steersman.settings import Settings
@@ -218,6 +219,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         """
         tracked = await asyncio.to_thread(self._tracking.get, run_id)
         run = await self._reconciled(tracked)
+        if run.spec.HasField("sweep"):
+            run.trials.extend(await asyncio.to_thread(read_trials, self._tracking, run_id))
         if run.state == trainer_pb2.RUN_STATE_STARTING and not run.warning:
             wait = (await self._ray.waits()).get(runs.job_id(tracked))
             if wait is not None:
@@ -253,6 +256,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         stopped = ending.state == trainer_pb2.RUN_STATE_STOPPED
         status = tracking.KILLED if stopped else tracking.FAILED
         await asyncio.to_thread(self._tracking.end, tracked.id, status, ending.error)
+        if tracked.spec.HasField("sweep"):
+            await asyncio.to_thread(end_trials, self._tracking, tracked.id)
         _log.info("run %s has ended without saying so: %s", tracked.id, ending.error or "stopped")
         return runs.to_run(await asyncio.to_thread(self._tracking.get, tracked.id), None)
 
@@ -263,9 +268,9 @@ def _pieces(text: str) -> Iterator[trainer_pb2.ReadRunLogResponse]:
         yield trainer_pb2.ReadRunLogResponse(text=text[start_of_piece : start_of_piece + _LOG_PIECE])
 
 
-def _news(run: trainer_pb2.Run) -> tuple[int, int, str]:
+def _news(run: trainer_pb2.Run) -> tuple[object, ...]:
     """Gives what of a run its followers are told when it changes."""
-    return run.state, run.queue_position, run.queue_reason
+    return run.state, run.queue_position, run.queue_reason, *(trial.state for trial in run.trials)
 
 
 def _now() -> int:

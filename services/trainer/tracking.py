@@ -29,15 +29,19 @@ LONGEST_SPEC = 8000
 SCHEDULED, RUNNING, FINISHED, FAILED, KILLED = "SCHEDULED", "RUNNING", "FINISHED", "FAILED", "KILLED"
 FINAL = frozenset({FINISHED, FAILED, KILLED})
 
+ERROR = "steersman.error"
+"""Tag of what failed: why, in one sentence."""
+
 _POLICY = "steersman.policy"
 _SPEC = "steersman.spec"
-_ERROR = "steersman.error"
 _WARNING = "steersman.warning"
 _VERSION = "steersman.version"
 _ATTEMPT = "steersman.attempt"
 _RESUMED = "steersman.resumed"
 _STOP = "steersman.stop"
 _PHASE = "steersman.phase"
+_BEST_TRIAL = "steersman.best_trial"
+_STOPPED = "steersman.stopped"
 _COMMIT = "mlflow.source.git.commit"
 _LONGEST_SENTENCE = 2000
 
@@ -49,6 +53,7 @@ _OPTIONAL_METRICS = (
     "best_evaluated_return",
     "learner_seconds",
     "sampler_seconds",
+    "trial",
 )
 _REQUIRED_METRICS = ("steps", "steps_per_second", "seconds")
 _METRICS = (*_REQUIRED_METRICS, *_OPTIONAL_METRICS)
@@ -57,7 +62,7 @@ _METRICS = (*_REQUIRED_METRICS, *_OPTIONAL_METRICS)
 _LOSS = "losses/"
 """What the names of losses begin with."""
 
-_WHOLE = frozenset({"steps"})
+_WHOLE = frozenset({"steps", "trial"})
 _MILLISECONDS = 1000
 
 _log = logging.getLogger(__name__)
@@ -83,6 +88,8 @@ class TrackedRun:
         warning: What went wrong without ending it, in one sentence.
         git_commit: The commit that it was started from; empty if there is none.
         progressed: When it told of an iteration last; milliseconds since the epoch, 0 before that.
+        best_trial: The number of the sweep's trial that became the version; 0 before that.
+        was_stopped: Whether the attempt before this one was stopped.
     """
 
     id: str
@@ -100,6 +107,8 @@ class TrackedRun:
     warning: str = ""
     git_commit: str = ""
     progressed: int = 0
+    best_trial: int = 0
+    was_stopped: bool = False
 
 
 def spec_json(spec: trainer_pb2.RunSpec) -> str:
@@ -124,7 +133,7 @@ class Tracking:
 
     def create(self, spec: trainer_pb2.RunSpec, git_commit: str = "") -> str:
         """Records a new run, as SCHEDULED, and gives its id."""
-        with self._reachable():
+        with self.reachable():
             experiment = self._experiment(create=True)
             tags = {
                 _POLICY: spec.policy,
@@ -147,7 +156,7 @@ class Tracking:
 
     def delete(self, run_id: str) -> None:
         """Forgets a run that was never submitted."""
-        with self._reachable():
+        with self.reachable():
             self._client.delete_run(run_id)
 
     def get(self, run_id: str) -> TrackedRun:
@@ -156,7 +165,7 @@ class Tracking:
         Raises:
             NotFoundError: If there is no such run, or it is not one of Steersman's.
         """
-        with self._reachable(run_id):
+        with self.reachable(run_id):
             run = self._client.get_run(run_id)
         if _SPEC not in run.data.tags or run.info.lifecycle_stage != "active":
             raise NotFoundError(f"expected the id of a run, got {run_id!r}")
@@ -169,13 +178,14 @@ class Tracking:
             policy: Only runs of this policy; empty for all. A valid policy name.
             limit: At most so many.
         """
-        with self._reachable():
+        with self.reachable():
             experiment = self._experiment(create=False)
             if experiment is None:
                 return []
             found = self._client.search_runs(
                 [experiment],
-                filter_string=f"tags.`{_POLICY}` = '{policy}'" if policy else "",
+                # Trials of sweeps have no policy of their own.
+                filter_string=f"tags.`{_POLICY}` = '{policy}'" if policy else f"tags.`{_POLICY}` LIKE '%'",
                 run_view_type=ViewType.ACTIVE_ONLY,
                 max_results=limit,
                 order_by=["attributes.start_time DESC"],
@@ -189,7 +199,7 @@ class Tracking:
             NotFoundError: If there is no such run.
         """
         values: dict[int, dict[str, float]] = {}
-        with self._reachable(run_id):
+        with self.reachable(run_id):
             recorded = self._client.get_run(run_id).data.metrics
             for name in filter(_is_of_an_iteration, recorded):
                 for metric in self._client.get_metric_history(run_id, name):
@@ -207,40 +217,47 @@ class Tracking:
         names = [*_REQUIRED_METRICS, *(name for name in _OPTIONAL_METRICS if name in present)]
         values = {name: float(getattr(iteration, name)) for name in names}
         values |= {f"{_LOSS}{name}": value for name, value in iteration.losses.items()}
-        with self._reachable(run_id):
+        with self.reachable(run_id):
             self._client.log_batch(
                 run_id, metrics=[Metric(name, value, now, iteration.iteration) for name, value in values.items()]
             )
 
     def start(self, run_id: str) -> None:
         """Marks a run as RUNNING: its job has started."""
-        with self._reachable(run_id):
+        with self.reachable(run_id):
             self._client.update_run(run_id, status=RUNNING)
 
     def evaluate(self, run_id: str, *, evaluating: bool) -> None:
         """Notes that a run plays what it has learnt, or does not any more."""
-        with self._reachable(run_id):
+        with self.reachable(run_id):
             self._client.set_tag(run_id, _PHASE, "evaluating" if evaluating else "")
 
     def publish(self, run_id: str, version: int) -> None:
         """Notes the newest version that a run has registered."""
-        with self._reachable(run_id):
+        with self.reachable(run_id):
             self._client.set_tag(run_id, _VERSION, str(version))
+
+    def choose(self, run_id: str, trial: int) -> None:
+        """Notes which trial of a sweep became its version."""
+        with self.reachable(run_id):
+            self._client.set_tag(run_id, _BEST_TRIAL, str(trial))
 
     def warn(self, run_id: str, warning: str) -> None:
         """Notes what went wrong without ending a run, in one sentence."""
-        with self._reachable(run_id):
+        with self.reachable(run_id):
             self._client.set_tag(run_id, _WARNING, warning[:_LONGEST_SENTENCE])
 
     def ask_to_stop(self, run_id: str) -> None:
         """Asks a run's job to stop, and to export what was learnt."""
-        with self._reachable(run_id):
+        with self.reachable(run_id):
             self._client.set_tag(run_id, _STOP, "export")
 
     def resume(self, run_id: str, attempt: int) -> TrackedRun:
         """Marks a run as SCHEDULED again, for another attempt, and gives it."""
-        with self._reachable(run_id):
-            for tag in (_ERROR, _STOP, _PHASE):
+        with self.reachable(run_id):
+            was_stopped = self._client.get_run(run_id).info.status == KILLED
+            self._client.set_tag(run_id, _STOPPED, "yes" if was_stopped else "")
+            for tag in (ERROR, _STOP, _PHASE):
                 self._client.set_tag(run_id, tag, "")
             self._client.set_tag(run_id, _ATTEMPT, str(attempt))
             self._client.set_tag(run_id, _RESUMED, str(int(time.time() * _MILLISECONDS)))
@@ -255,9 +272,9 @@ class Tracking:
             status: FINISHED, FAILED or KILLED.
             error: Why it failed, in one sentence.
         """
-        with self._reachable(run_id):
+        with self.reachable(run_id):
             self._client.set_tag(run_id, _PHASE, "")
-            self._client.set_tag(run_id, _ERROR, error[:_LONGEST_SENTENCE])
+            self._client.set_tag(run_id, ERROR, error[:_LONGEST_SENTENCE])
             self._client.set_terminated(run_id, status)
 
     def _experiment(self, *, create: bool) -> str | None:
@@ -267,8 +284,13 @@ class Tracking:
         return str(self._client.create_experiment(EXPERIMENT)) if create else None
 
     @contextmanager
-    def _reachable(self, run_id: str | None = None) -> Iterator[None]:
-        """Turns MLflow's errors into ours, in calls about one run or about none."""
+    def reachable(self, run_id: str | None = None) -> Iterator[None]:
+        """Turns MLflow's errors into ours, in a block of calls about one run or about none.
+
+        Raises:
+            NotFoundError: If there is no such run.
+            UnavailableError: If MLflow cannot be reached.
+        """
         try:
             yield
         except MlflowException as error:
@@ -288,7 +310,7 @@ def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401 - MLflow is not type-check
         id=run.info.run_id,
         spec=json_format.Parse(tags[_SPEC], trainer_pb2.RunSpec(), ignore_unknown_fields=True),
         status=run.info.status,
-        error=tags.get(_ERROR, ""),
+        error=tags.get(ERROR, ""),
         version=int(tags.get(_VERSION, 0)),
         submitted=run.info.start_time,
         ended=(run.info.end_time or 0) if run.info.status in FINAL else 0,
@@ -299,6 +321,8 @@ def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401 - MLflow is not type-check
         evaluating=bool(tags.get(_PHASE)),
         warning=tags.get(_WARNING, ""),
         git_commit=tags.get(_COMMIT, ""),
+        best_trial=int(tags.get(_BEST_TRIAL, 0)),
+        was_stopped=bool(tags.get(_STOPPED)),
         progressed=max((metric.timestamp for metric in metrics if metric.key == "steps"), default=0),
     )
 

@@ -38,6 +38,9 @@ EXPORTED = "steersman_exported"
 SCORE = "steersman_score"
 """Key of Tune's result by which checkpoints, and the trials of a sweep, are compared: the training return."""
 
+STEPS = "steersman_steps"
+"""Key of Tune's result with the steps of this trial, in which schedulers of sweeps count."""
+
 WORST = -1e30
 """Score of an iteration without a return."""
 
@@ -57,11 +60,13 @@ class Plan:
         run: The run: its id, its spec with the defaults filled in, its commit.
         folder: Where the run may leave things, absolute.
         start: The checkpoint to start from; None to start anew.
+        trial: The number of the trial in a sweep; 0 for a run's only one.
     """
 
     run: trainer_pb2.Run
     folder: Path
     start: Path | None = None
+    trial: int = 0
 
     @property
     def memory(self) -> Path:
@@ -189,7 +194,8 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         iteration = iteration_of(result)
         check_loss(iteration.iteration, result)
         before = self._best.steps if self._steps is None else self._steps
-        iteration.steps_per_second = (iteration.steps - before) / max(result["time_this_iter_s"], 1e-9)
+        # A trial of a population may go on from another's checkpoint, which has made fewer steps.
+        iteration.steps_per_second = max(0, iteration.steps - before) / max(result["time_this_iter_s"], 1e-9)
         self._steps = iteration.steps
         self._note_best(iteration)
         ends = reached(spec.stop, iteration) or orders.stop_is_ordered()
@@ -211,6 +217,7 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         self._best.CopyFrom(iteration)
         result[RESULT] = json_format.MessageToDict(iteration, preserving_proto_field_name=True)
         result[SCORE] = iteration.training_return if iteration.HasField("training_return") else WORST
+        result[STEPS] = iteration.steps
         result[EXPORTED] = ends or publishes
         result["done"] = ends
         if checkpoints:
@@ -247,7 +254,8 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         shutil.rmtree(where.bundle.parent.parent, ignore_errors=True)
         where.checkpoint.mkdir(parents=True, exist_ok=True)
         algorithm.save_to_path(str(where.checkpoint))
-        with _told(self._plan.run.id):
+        # Of a sweep, other trials train meanwhile.
+        with contextlib.nullcontext() if self._plan.trial else _told(self._plan.run.id):
             evaluated = outcome.export(self._plan.run, iteration, where.checkpoint, where.bundle)
         return Export(evaluated, where.bundle, where.checkpoint)
 

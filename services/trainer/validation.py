@@ -111,6 +111,7 @@ def complete(
     """
     check_request(spec)
     from services.trainer import algorithms
+    from services.trainer.sweeps.request import check_sweep, examples
 
     spaces = spaces or spaces_of(spec.environment)
     check_spaces(spaces.observation, spaces.action)
@@ -125,6 +126,8 @@ def complete(
         completed.num_envs_per_env_runner = algorithm.num_envs_per_env_runner
     if not spec.HasField("seed"):
         completed.seed = secrets.randbits(31)
+    if spec.HasField("sweep"):
+        check_sweep(spec)
     if (length := len(spec_json(completed))) > LONGEST_SPEC:
         raise InvalidArgumentError(f"expected a spec of at most {LONGEST_SPEC} characters as JSON, got {length}")
     checked = completed
@@ -133,7 +136,8 @@ def complete(
         checked = trainer_pb2.RunSpec()
         checked.CopyFrom(completed)
         checked.module_class = ""
-    config = algorithms.build_config(checked, spaces)
-    if checked is completed:
-        algorithms.check_model(completed, spaces)
+    for example in examples(checked):
+        config = algorithms.build_config(example, spaces)
+        if checked is completed:
+            algorithms.check_model(example, spaces)
     return completed, algorithms.bundles(config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from rich.console import Group, RenderableType
 from rich.spinner import Spinner
 from rich.text import Text
@@ -48,6 +50,8 @@ class RunView:
             lines.append(Text(f"  return {low:.1f} {sparkline(self._returns)} {high:.1f} in training"))
         if self._evaluated is not None:
             lines.append(Text(f"  last evaluated return: {self._evaluated:.1f}"))
+        if self._run.trials:
+            lines.append(Text(f"  {describe_trials(self._run)}"))
         return Group(*lines)
 
 
@@ -65,8 +69,14 @@ def describe(run: trainer_pb2.Run) -> str:
     )
 
 
-def state_name(run: trainer_pb2.Run) -> str:
-    """Names a run's state in lower case."""
+def describe_trials(run: trainer_pb2.Run) -> str:
+    """Says in one line how many trials of a sweep are in which state."""
+    states = Counter(state_name(trial) for trial in run.trials)
+    return "trials: " + ", ".join(f"{count} {name}" for name, count in states.items())
+
+
+def state_name(run: trainer_pb2.Run | trainer_pb2.Trial) -> str:
+    """Names the state of a run, or of a trial, in lower case."""
     return enum_name(run.DESCRIPTOR.fields_by_name["state"].enum_type, run.state)
 
 

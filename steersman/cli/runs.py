@@ -11,6 +11,7 @@ from steersman.cli.connection import CALL_SECONDS, configured, connect, events, 
 from steersman.cli.output import JsonOption, live, note, plain, print_json, print_table, progress
 from steersman.cli.run_comparison import compare
 from steersman.cli.run_view import RunView, describe_return, state_name
+from steersman.cli.sweep import TRIAL_COLUMNS, trial_rows
 from steersman.errors import InternalError
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
@@ -173,11 +174,15 @@ def print_run(run: trainer_pb2.Run, as_json: bool) -> None:
         ]
         if latest.HasField("best_evaluated_return"):
             rows.append(("best evaluated return", f"{latest.best_evaluated_return:.1f}"))
+        if run.best_trial:
+            rows.append(("best trial", run.best_trial))
         if run.queue_position:
             rows.append(("queue", f"number {run.queue_position}: {run.queue_reason}"))
         if run.warning:
             rows.append(("warning", run.warning))
         print_table("Run", ("", ""), rows, "")
+        if run.trials:
+            print_table("Trials", TRIAL_COLUMNS, trial_rows(run), "")
     if run.state == trainer_pb2.RUN_STATE_FAILED:
         note(f"Its log: steersman logs {run.id}. Go on from its last checkpoint: steersman resume {run.id}")
         raise InternalError(f"run {run.id} failed: {run.error}")

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
 from steersman.cli.output import JsonOption, note, plain, print_json, progress, say
 from steersman.cli.runs import print_run, watch_run
+from steersman.cli.sweep import Scheduler, parse_sweep
 from steersman.errors import InvalidArgumentError
 from steersman.policy_names import policy_name
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
@@ -92,6 +93,24 @@ def train(
     with_optimizer: Annotated[
         bool, typer.Option("--with-optimizer", help="Go on with that training: take over the optimisers' state too.")
     ] = False,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SPACE",
+            help="Search a setting: choice(A, B), grid(A, B), uniform(LOW, HIGH) or loguniform(LOW, HIGH); may be "
+            "repeated.",
+        ),
+    ] = None,
+    num_samples: Annotated[
+        int, typer.Option(min=0, help="How often a sweep's spaces are drawn from, and its grids gone through; 0: once.")
+    ] = 0,
+    max_concurrent_trials: Annotated[
+        int, typer.Option(min=0, help="Trials of a sweep at once; 0: as many as the cluster has room for.")
+    ] = 0,
+    scheduler: Annotated[
+        Scheduler | None,
+        typer.Option(help="Ends trials of a sweep early (asha), or has them learn from each other (pbt)."),
+    ] = None,
     checkpoints: Annotated[int, typer.Option(min=0, help="Keep the best so many checkpoints; 0: 3.")] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Only submit the run, do not follow it.")] = False,
@@ -109,6 +128,8 @@ def train(
         steersman train CartPole-v1 --algorithm BC --dataset var/datasets/cartpole --stop-iterations 10
 
         steersman train boat:Boat-v0 --working-dir examples/boat --stop-return 8
+
+        steersman train CartPole-v1 --search 'lr=loguniform(1e-4, 1e-2)' --num-samples 8 --stop-steps 50000
     """
     with numbers_that_fit():
         spec = trainer_pb2.RunSpec(
@@ -135,6 +156,12 @@ def train(
         spec.code.py_modules.extend(map(here_or_uri, py_module or []))
     spec.dataset = here_or_uri(dataset)
     spec.checkpoints_kept = checkpoints
+    if search:
+        spec.sweep.CopyFrom(parse_sweep(search, num_samples, max_concurrent_trials, scheduler))
+    elif num_samples or max_concurrent_trials or scheduler:
+        raise InvalidArgumentError(
+            "expected --search with what the trials differ in, got other options of a sweep only"
+        )
     if publish_every or deploy_as:
         spec.publishing.every_iterations, spec.publishing.deploy_as = publish_every, deploy_as
     if warm_start:

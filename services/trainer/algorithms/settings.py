@@ -127,9 +127,9 @@ def complete_settings(
         InvalidArgumentError: If a name is unknown, a value is not of the setting's type, the algorithm does not have a
             typed setting, or a setting is given twice and differently.
     """
-    checked = {name: _checked(algorithm, name, value) for name, value in given.items()}
-    for name, value in _typed(algorithm, training or trainer_pb2.TrainingSettings()).items():
-        typed = _checked(algorithm, name, value)
+    checked = {name: check_setting(algorithm, name, value) for name, value in given.items()}
+    for name, value in typed_settings(algorithm, training or trainer_pb2.TrainingSettings()).items():
+        typed = check_setting(algorithm, name, value)
         if checked.setdefault(name, typed) != typed:
             raise InvalidArgumentError(
                 f"expected one value for {name}, got {checked[name]!r} in `settings` and {typed!r} in `training`"
@@ -146,22 +146,47 @@ def grouped(algorithm: Algorithm, settings: Mapping[str, Any]) -> dict[str, dict
     return groups
 
 
-def _typed(algorithm: Algorithm, training: trainer_pb2.TrainingSettings) -> dict[str, Any]:
-    """Gives the typed settings that are set, by RLlib's names."""
+def typed_settings(algorithm: Algorithm, training: trainer_pb2.TrainingSettings) -> dict[str, Any]:
+    """Gives the typed settings that are set, by RLlib's names.
+
+    Raises:
+        InvalidArgumentError: If the algorithm does not have one of them.
+    """
     found: dict[str, Any] = {}
     for field, value in training.ListFields():
-        name = _TYPED_NAMES.get(field.name, field.name)
-        is_ignored = name in _ON_POLICY and not {"APPO", "IMPALA", "PPO"} & {algorithm.name}
-        if name == "lr":
-            found |= dict.fromkeys(algorithm.learning_rates, value)
-        elif name not in settings_of(algorithm) or is_ignored:
-            raise InvalidArgumentError(f"expected a setting that {algorithm.name} has, got training.{field.name}")
-        else:
-            found[name] = list(value) if field.name == "hidden_layers" else value
+        plain = list(value) if field.name == "hidden_layers" else value
+        found |= dict.fromkeys(rllib_names(algorithm, field.name), plain)
     return found
 
 
-def _checked(algorithm: Algorithm, name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def rllib_names(algorithm: Algorithm, name: str) -> tuple[str, ...]:
+    """Gives RLlib's names for what a request calls by the name of a typed setting; other names stay as they are.
+
+    Raises:
+        InvalidArgumentError: If it is a typed setting, and the algorithm does not have it.
+    """
+    if name not in trainer_pb2.TrainingSettings.DESCRIPTOR.fields_by_name:
+        return (name,)
+    if name == "lr":
+        return algorithm.learning_rates
+    found = _TYPED_NAMES.get(name, name)
+    is_ignored = found in _ON_POLICY and algorithm.name not in {"APPO", "IMPALA", "PPO"}
+    if found not in settings_of(algorithm) or is_ignored:
+        raise InvalidArgumentError(f"expected a setting that {algorithm.name} has, got training.{name}")
+    return (found,)
+
+
+def check_setting(algorithm: Algorithm, name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Checks one setting and gives its value as RLlib takes it.
+
+    Args:
+        algorithm: What is trained.
+        name: RLlib's name.
+        value: Any JSON value.
+
+    Raises:
+        InvalidArgumentError: If the name is unknown, or the value is not of the setting's type.
+    """
     known = settings_of(algorithm)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)

@@ -1,0 +1,1 @@
+"""Sweeps: runs with many trials, of which the best becomes the version."""

@@ -1,0 +1,178 @@
+"""Drives Ray Tune: one trial, or those of a sweep, anew or from where an earlier attempt was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.search import BasicVariantGenerator
+
+from services.common.structs import plain_values
+from services.trainer import failure, outcome, trial
+from services.trainer.iteration_log import RunLog, SweepLog, told_iteration
+from services.trainer.orders import StopWhenOverdue
+from services.trainer.publishing import Export
+from services.trainer.stall import StallGuard
+from services.trainer.sweeps.records import read_trials
+from services.trainer.sweeps.search import param_space, scheduler
+from services.trainer.tracking import Tracking
+from services.trainer.trainable import make_trainable, trial_number, trial_plan
+from steersman.errors import FailedPreconditionError
+from steersman.settings import settings
+
+_CHECKPOINTS_KEPT = 3
+_TUNE = "tune"
+
+_log = logging.getLogger(__name__)
+
+
+class NothingLearntError(FailedPreconditionError):
+    """A run was stopped before there was anything to export."""
+
+
+class SweepFailedError(FailedPreconditionError):
+    """Every trial of a sweep failed."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a run's only trial, or its best one, has left.
+
+    Attributes:
+        plan: The trial's.
+        export: What it exported.
+        warning: What went wrong without ending the run, in one sentence; empty if nothing did.
+    """
+
+    plan: trial.Plan
+    export: Export
+    warning: str = ""
+
+
+def train(plan: trial.Plan, recorder: Tracking, *, was_stopped: bool = False) -> Learnt:
+    """Runs the trials of a run and gives the best one's last export.
+
+    Args:
+        plan: The run.
+        recorder: Where what happens is recorded.
+        was_stopped: Whether the attempt before this one was stopped, so that trials which ended go on.
+
+    Raises:
+        NothingLearntError: If the run was stopped before there was a checkpoint.
+        SweepFailedError: If every trial of a sweep failed.
+        Exception: Whatever ended a run's only trial.
+    """
+    ray.init()
+    results = _tuner(plan, recorder, was_stopped=was_stopped).fit()
+    if plan.run.spec.HasField("sweep"):
+        return _best(plan, list(results), recorder)
+    (result,) = results
+    if result.error is not None:
+        raise result.error
+    return Learnt(plan, _last_export(plan, result))
+
+
+def _tuner(plan: trial.Plan, recorder: Tracking, *, was_stopped: bool) -> tune.Tuner:
+    spec = plan.run.spec
+    is_sweep = spec.HasField("sweep")
+    trainable = make_trainable(plan)
+    run_config = tune.RunConfig(
+        name=_TUNE,
+        storage_path=str(plan.folder),
+        stop=StopWhenOverdue(),
+        checkpoint_config=tune.CheckpointConfig(
+            num_to_keep=spec.checkpoints_kept or _CHECKPOINTS_KEPT,
+            checkpoint_score_attribute=trial.SCORE,
+            checkpoint_score_order="max",
+            checkpoint_at_end=True,
+        ),
+        callbacks=[
+            SweepLog(plan.run, recorder) if is_sweep else RunLog(plan, recorder),
+            StallGuard(settings().iteration_seconds),
+        ],
+        verbose=0,
+    )
+    folder = str(plan.folder / _TUNE)
+    if not tune.Tuner.can_restore(folder):
+        tune_config = tune.TuneConfig(
+            search_alg=BasicVariantGenerator(
+                max_concurrent=spec.sweep.max_concurrent_trials, random_state=spec.seed % 2**32
+            ),
+            scheduler=scheduler(spec),
+            num_samples=max(1, spec.sweep.num_samples),
+        )
+        return tune.Tuner(trainable, param_space=param_space(spec), tune_config=tune_config, run_config=run_config)
+    _log.info("going on from the last checkpoint")
+    again = tune.ResumeConfig.ResumeType
+    tuner = tune.Tuner.restore(
+        folder,
+        trainable,
+        param_space=param_space(spec),
+        _resume_config=tune.ResumeConfig(
+            # A trial that was told to stop has finished, as Tune sees it.
+            finished=again.RESUME if was_stopped or not is_sweep else again.SKIP,
+            unfinished=again.RESUME,
+            errored=again.RESUME,
+        ),
+    )
+    # Ray restores these too, as they were: with the orders and the clock of the attempt before.
+    tuner._local_tuner._run_config = run_config  # noqa: SLF001 - there is no public way to replace callbacks
+    return tuner
+
+
+def _best(plan: trial.Plan, results: Sequence[Any], recorder: Tracking) -> Learnt:
+    """Chooses the trial with the best evaluated return.
+
+    That return is the greatest of many, so it is too good on average; the one that the run claims is measured again, in
+    other episodes.
+    """
+    alive = [result for result in results if result.error is None]
+    failed = [result for result in results if result.error is not None]
+    warning = ""
+    if failed:
+        number, why = _number(failed[0]), failure.explain(failed[0].error)
+        warning = f"{len(failed)} of {len(results)} trials failed; trial {number}: {why}"
+    if not alive:
+        raise SweepFailedError(warning)
+    evaluated = [result for result in alive if _is_exported(result)]
+    if evaluated:
+        result = max(evaluated, key=lambda entry: told_iteration(entry.metrics).evaluated_return)
+    else:
+        # The run was stopped before any trial had come to its end.
+        result = max(alive, key=lambda entry: (entry.metrics or {}).get(trial.SCORE, trial.WORST))
+    chosen = _number(result)
+    (drawn,) = (entry.settings for entry in read_trials(recorder, plan.run.id) if entry.number == chosen)
+    own = trial_plan(plan, chosen, plain_values(drawn))
+    export = outcome.evaluate_again(own.run, _last_export(own, result))
+    _log.info("trial %d is the best one, return %.1f", own.trial, export.iteration.evaluated_return)
+    recorder.choose(plan.run.id, own.trial)
+    return Learnt(own, export, warning)
+
+
+def _last_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401 - Ray has no types
+    """Gives what a trial exported when it ended; or exports its last checkpoint, if it was ended before that.
+
+    Raises:
+        NothingLearntError: If there is no checkpoint.
+    """
+    if _is_exported(result):
+        return plan.exported(told_iteration(result.metrics))
+    if not result.best_checkpoints:
+        raise NothingLearntError("the run was stopped before its first checkpoint: there is nothing to export")
+    checkpoint, kept = max(result.best_checkpoints, key=lambda entry: int(entry[1]["training_iteration"]))
+    where = plan.exported(told_iteration(kept))
+    evaluated = outcome.export(plan.run, where.iteration, Path(checkpoint.path), where.bundle)
+    return Export(evaluated, where.bundle, Path(checkpoint.path))
+
+
+def _is_exported(result: Any) -> bool:  # noqa: ANN401
+    return bool((result.metrics or {}).get(trial.EXPORTED))
+
+
+def _number(result: Any) -> int:  # noqa: ANN401
+    return trial_number(result.metrics["trial_id"])
