@@ -58,6 +58,7 @@ class SweepLog(tune.Callback):  # type: ignore[misc] # Ray has no types
         self._records = TrialRecords(recorder, run)
         self._newest = trainer_pb2.Iteration()
         self._newest.CopyFrom(run.latest)
+        self._failed: list[Any] = []
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:  # noqa: ANN401 - Tune's signature
         """Notes that a trial goes on; in a population perhaps with other settings than before."""
@@ -75,12 +76,22 @@ class SweepLog(tune.Callback):  # type: ignore[misc] # Ray has no types
         self._records.end(trial_number(trial.trial_id), tracking.FINISHED if evaluated else tracking.KILLED)
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:  # noqa: ANN401
-        """Notes why a trial failed. The others go on."""
-        error = trial.get_pickled_error() or trial.get_error()
-        self._records.end(trial_number(trial.trial_id), tracking.FAILED, failure.explain(error))
+        """Notes that a trial failed. The others go on."""
+        self._failed.append(trial)
+
+    def on_step_end(self, **_: Any) -> None:  # noqa: ANN401
+        """Records why trials failed, which Tune knows only some time after it has said that they did."""
+        for trial in list(self._failed):
+            if (error := trial.get_pickled_error() or trial.get_error()) is not None:
+                self._failed.remove(trial)
+                self._records.end(trial_number(trial.trial_id), tracking.FAILED, failure.explain(error))
 
     def on_experiment_end(self, **_: Any) -> None:  # noqa: ANN401
         """Ends the trials that were ended with the run."""
+        self.on_step_end()
+        for trial in self._failed:
+            why = "Ray does not say why; the run's log may"
+            self._records.end(trial_number(trial.trial_id), tracking.FAILED, why)
         self._records.end_all()
 
     def log(self, number: int, iteration: trainer_pb2.Iteration) -> None:

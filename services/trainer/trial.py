@@ -38,6 +38,9 @@ EXPORTED = "steersman_exported"
 SCORE = "steersman_score"
 """Key of Tune's result by which checkpoints, and the trials of a sweep, are compared: the training return."""
 
+NUMBER = "steersman_trial"
+"""Key of Tune's result with the number of the trial in a sweep; 0 for a run's only one."""
+
 STEPS = "steersman_steps"
 """Key of Tune's result with the steps of this trial, in which schedulers of sweeps count."""
 
@@ -217,6 +220,7 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         self._best.CopyFrom(iteration)
         result[RESULT] = json_format.MessageToDict(iteration, preserving_proto_field_name=True)
         result[SCORE] = iteration.training_return if iteration.HasField("training_return") else WORST
+        result[NUMBER] = self._plan.trial
         result[STEPS] = iteration.steps
         result[EXPORTED] = ends or publishes
         result["done"] = ends

@@ -13,7 +13,7 @@ from ray import tune
 from ray.tune.search import BasicVariantGenerator
 
 from services.common.structs import plain_values
-from services.trainer import failure, outcome, trial
+from services.trainer import outcome, trial
 from services.trainer.iteration_log import RunLog, SweepLog, told_iteration
 from services.trainer.orders import StopWhenOverdue
 from services.trainer.publishing import Export
@@ -21,12 +21,14 @@ from services.trainer.stall import StallGuard
 from services.trainer.sweeps.records import read_trials
 from services.trainer.sweeps.search import param_space, scheduler
 from services.trainer.tracking import Tracking
-from services.trainer.trainable import make_trainable, trial_number, trial_plan
+from services.trainer.trainable import make_trainable, trial_plan
 from steersman.errors import FailedPreconditionError
 from steersman.settings import settings
+from steersman.v1 import trainer_pb2
 
 _CHECKPOINTS_KEPT = 3
 _TUNE = "tune"
+_NOTHING = "the run was stopped before its first checkpoint: there is nothing to export"
 
 _log = logging.getLogger(__name__)
 
@@ -131,12 +133,12 @@ def _best(plan: trial.Plan, results: Sequence[Any], recorder: Tracking) -> Learn
     That return is the greatest of many, so it is too good on average; the one that the run claims is measured again, in
     other episodes.
     """
-    alive = [result for result in results if result.error is None]
-    failed = [result for result in results if result.error is not None]
+    trials = {entry.number: entry for entry in read_trials(recorder, plan.run.id)}
+    failed = [entry for entry in trials.values() if entry.state == trainer_pb2.RUN_STATE_FAILED]
     warning = ""
     if failed:
-        number, why = _number(failed[0]), failure.explain(failed[0].error)
-        warning = f"{len(failed)} of {len(results)} trials failed; trial {number}: {why}"
+        warning = f"{len(failed)} of {len(results)} trials failed; trial {failed[0].number}: {failed[0].error}"
+    alive = [result for result in results if result.error is None]
     if not alive:
         raise SweepFailedError(warning)
     evaluated = [result for result in alive if _is_exported(result)]
@@ -145,9 +147,10 @@ def _best(plan: trial.Plan, results: Sequence[Any], recorder: Tracking) -> Learn
     else:
         # The run was stopped before any trial had come to its end.
         result = max(alive, key=lambda entry: (entry.metrics or {}).get(trial.SCORE, trial.WORST))
-    chosen = _number(result)
-    (drawn,) = (entry.settings for entry in read_trials(recorder, plan.run.id) if entry.number == chosen)
-    own = trial_plan(plan, chosen, plain_values(drawn))
+    if not result.metrics:
+        raise NothingLearntError(_NOTHING)
+    chosen = trials[result.metrics[trial.NUMBER]]
+    own = trial_plan(plan, chosen.number, plain_values(chosen.settings))
     export = outcome.evaluate_again(own.run, _last_export(own, result))
     _log.info("trial %d is the best one, return %.1f", own.trial, export.iteration.evaluated_return)
     recorder.choose(plan.run.id, own.trial)
@@ -163,7 +166,7 @@ def _last_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401 - Ray
     if _is_exported(result):
         return plan.exported(told_iteration(result.metrics))
     if not result.best_checkpoints:
-        raise NothingLearntError("the run was stopped before its first checkpoint: there is nothing to export")
+        raise NothingLearntError(_NOTHING)
     checkpoint, kept = max(result.best_checkpoints, key=lambda entry: int(entry[1]["training_iteration"]))
     where = plan.exported(told_iteration(kept))
     evaluated = outcome.export(plan.run, where.iteration, Path(checkpoint.path), where.bundle)
@@ -172,7 +175,3 @@ def _last_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401 - Ray
 
 def _is_exported(result: Any) -> bool:  # noqa: ANN401
     return bool((result.metrics or {}).get(trial.EXPORTED))
-
-
-def _number(result: Any) -> int:  # noqa: ANN401
-    return trial_number(result.metrics["trial_id"])

@@ -16,7 +16,15 @@ from services.common.structs import plain_values
 from services.trainer import greedy
 from services.trainer.tracking import Tracking
 from steersman.v1 import trainer_pb2
-from steersman.v1.trainer_pb2 import ListRunsRequest, RunSpec, StartRunRequest, Sweep, WatchRunRequest
+from steersman.v1.trainer_pb2 import (
+    ListRunsRequest,
+    ResumeRunRequest,
+    RunSpec,
+    StartRunRequest,
+    StopRunRequest,
+    Sweep,
+    WatchRunRequest,
+)
 from tests.conftest import Stack
 from tests.integration.services.trainer.test_service import Trainer, spec, trainer
 
@@ -121,6 +129,35 @@ async def test_a_population_takes_over_from_its_best(stack: Stack, trainer: Trai
     assert changed, "the worst one goes on from the best one's weights"
 
 
+@pytest.mark.long
+async def test_a_stopped_sweep_exports_its_best_and_can_go_on(trainer: Trainer) -> None:
+    asked = sweep("paused", 16384, {"parameters": {"lr": {"grid": [1e-12, 3e-3]}}})
+    asked.settings["min_time_s_per_iteration"] = 1
+    run = (await trainer.StartRun(StartRunRequest(spec=asked))).run
+    seen = 0
+    async for event in trainer.WatchRun(WatchRunRequest(id=run.id)):
+        if event.HasField("iteration"):
+            seen = event.iteration.iteration
+        if seen >= 6:
+            break
+    stopped = (await trainer.StopRun(StopRunRequest(id=run.id, export=True))).run
+    assert stopped.state == trainer_pb2.RUN_STATE_STOPPED, stopped.error
+    assert (stopped.version, stopped.best_trial > 0) == (1, True)
+    assert all(trial.latest.steps < 16384 for trial in stopped.trials)
+
+    await trainer.ResumeRun(ResumeRunRequest(id=run.id))
+    watch = WatchRunRequest(id=run.id, after_iteration=stopped.latest.iteration)
+    events = [event async for event in trainer.WatchRun(watch)]
+    final = events[-1].run
+    assert final.state == trainer_pb2.RUN_STATE_SUCCEEDED, final.error
+    assert (final.version, final.best_trial) == (2, 2)
+    assert [trial.id for trial in final.trials] == [trial.id for trial in stopped.trials]
+    assert all(trial.latest.steps >= 16384 for trial in final.trials)
+    assert all(trial.state == trainer_pb2.RUN_STATE_SUCCEEDED for trial in final.trials)
+    numbers = [event.iteration.iteration for event in events if event.HasField("iteration")]
+    assert numbers == list(range(stopped.latest.iteration + 1, final.latest.iteration + 1))
+
+
 async def test_trials_that_fail_do_not_end_the_others(trainer: Trainer) -> None:
     asked = sweep("half", 4096, {"parameters": {"lr": {"grid": [1e30, 3e-3]}}})
     asked.settings["fcnet_activation"] = "relu"
@@ -130,7 +167,7 @@ async def test_trials_that_fail_do_not_end_the_others(trainer: Trainer) -> None:
     assert final.state == trainer_pb2.RUN_STATE_SUCCEEDED, final.error
     assert final.best_trial == 2
     assert final.trials[0].state == trainer_pb2.RUN_STATE_FAILED
-    assert "finite" in final.trials[0].error
+    assert "nan" in final.trials[0].error
     assert "1 of 2 trials failed" in final.warning
 
 
