@@ -173,7 +173,7 @@ def write_results(path: Path, run: trainer_pb2.Run, report: evaluator_pb2.Evalua
     results = {
         "train": {
             "iterations": run.latest.iteration,
-            "return": run.latest.evaluated_return,
+            "return": run.published.evaluated_return,
             "seconds": run.latest.seconds,
         },
         "evaluation": {

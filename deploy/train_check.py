@@ -163,8 +163,7 @@ def run_check(settings: Settings, check: Check, seed: int) -> Outcome:
     with connect("trainer", settings.trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         run = watch_run(stub, stub.StartRun(trainer_pb2.StartRunRequest(spec=spec)).run)
-    latest = run.latest
-    reached = latest.evaluated_return if latest.HasField("evaluated_return") else None
+    reached = run.published.evaluated_return if run.version else None
     outcome = Outcome(check, run, reached, time.monotonic() - began)
     console.print(f"  {_reached(outcome)} after {outcome.seconds:.0f} s {run.error}")
     return outcome

@@ -51,7 +51,7 @@ def publish(run: trainer_pb2.Run, exported: Export, tracking: Tracking) -> int:
     version = registry.register(
         tracking.client, run, read_bundle(exported.bundle), exported.checkpoint, exported.iteration
     )
-    tracking.publish(run.id, version)
+    tracking.publish(run.id, version, exported.iteration)
     alias = run.spec.publishing.deploy_as
     _log.info("registered version %d of %s, return %.1f", version, run.spec.policy, exported.iteration.evaluated_return)
     if alias:

@@ -133,6 +133,8 @@ def to_run(tracked: TrackedRun, job: Job | None) -> trainer_pb2.Run:
     )
     if tracked.latest is not None:
         run.latest.CopyFrom(tracked.latest)
+    if tracked.published is not None:
+        run.published.CopyFrom(tracked.published)
     if tracked.ended:
         run.ended.CopyFrom(_timestamp(tracked.ended))
     return run

@@ -40,6 +40,7 @@ _ATTEMPT = "steersman.attempt"
 _RESUMED = "steersman.resumed"
 _STOP = "steersman.stop"
 _PHASE = "steersman.phase"
+_PUBLISHED = "steersman.published"
 _BEST_TRIAL = "steersman.best_trial"
 _STOPPED = "steersman.stopped"
 _COMMIT = "mlflow.source.git.commit"
@@ -88,6 +89,7 @@ class TrackedRun:
         warning: What went wrong without ending it, in one sentence.
         git_commit: The commit that it was started from; empty if there is none.
         progressed: When it told of an iteration last; milliseconds since the epoch, 0 before that.
+        published: The iteration that the version is of; None before that.
         best_trial: The number of the sweep's trial that became the version; 0 before that.
         was_stopped: Whether the attempt before this one was stopped.
     """
@@ -107,6 +109,7 @@ class TrackedRun:
     warning: str = ""
     git_commit: str = ""
     progressed: int = 0
+    published: trainer_pb2.Iteration | None = None
     best_trial: int = 0
     was_stopped: bool = False
 
@@ -232,9 +235,10 @@ class Tracking:
         with self.reachable(run_id):
             self._client.set_tag(run_id, _PHASE, "evaluating" if evaluating else "")
 
-    def publish(self, run_id: str, version: int) -> None:
-        """Notes the newest version that a run has registered."""
+    def publish(self, run_id: str, version: int, iteration: trainer_pb2.Iteration) -> None:
+        """Notes the newest version that a run has registered, and which iteration that is of."""
         with self.reachable(run_id):
+            self._client.set_tag(run_id, _PUBLISHED, json_format.MessageToJson(iteration, indent=None))
             self._client.set_tag(run_id, _VERSION, str(version))
 
     def choose(self, run_id: str, trial: int) -> None:
@@ -321,6 +325,7 @@ def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401 - MLflow is not type-check
         evaluating=bool(tags.get(_PHASE)),
         warning=tags.get(_WARNING, ""),
         git_commit=tags.get(_COMMIT, ""),
+        published=json_format.Parse(tags[_PUBLISHED], trainer_pb2.Iteration()) if _PUBLISHED in tags else None,
         best_trial=int(tags.get(_BEST_TRIAL, 0)),
         was_stopped=bool(tags.get(_STOPPED)),
         progressed=max((metric.timestamp for metric in metrics if metric.key == "steps"), default=0),

@@ -76,7 +76,7 @@ def train(plan: trial.Plan, recorder: Tracking, *, was_stopped: bool = False) ->
     (result,) = results
     if result.error is not None:
         raise result.error
-    return Learnt(plan, _last_export(plan, result))
+    return Learnt(plan, _final_export(plan, result))
 
 
 def _tuner(plan: trial.Plan, recorder: Tracking, *, was_stopped: bool) -> tune.Tuner:
@@ -151,10 +151,34 @@ def _best(plan: trial.Plan, results: Sequence[Any], recorder: Tracking) -> Learn
         raise NothingLearntError(_NOTHING)
     chosen = trials[result.metrics[trial.NUMBER]]
     own = trial_plan(plan, chosen.number, plain_values(chosen.settings))
-    export = outcome.evaluate_again(own.run, _last_export(own, result))
+    export = outcome.evaluate_again(own.run, _final_export(own, result))
     _log.info("trial %d is the best one, return %.1f", own.trial, export.iteration.evaluated_return)
     recorder.choose(plan.run.id, own.trial)
     return Learnt(own, export, warning)
+
+
+def _final_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401 - Ray has no types
+    """Gives what a trial leaves: its last export, or that of the best checkpoint which it kept, if that plays better.
+
+    Some algorithms forget again what they had learnt. A trial that reached its target has not.
+
+    Raises:
+        NothingLearntError: If there is no checkpoint.
+    """
+    last = _last_export(plan, result)
+    stop = plan.run.spec.stop
+    if stop.HasField("episode_return") and last.iteration.evaluated_return >= stop.episode_return:
+        return last
+    # There is one, since the last iteration leaves one.
+    checkpoint, kept = max(result.best_checkpoints, key=lambda entry: entry[1][trial.SCORE])
+    if kept[trial.SCORE] <= result.metrics[trial.SCORE]:
+        return last
+    where = plan.exported(told_iteration(kept))
+    evaluated = outcome.export(plan.run, where.iteration, Path(checkpoint.path), where.bundle)
+    if evaluated.evaluated_return <= last.iteration.evaluated_return:
+        return last
+    _log.info("iteration %d plays better than the last one: it becomes the version", evaluated.iteration)
+    return outcome.evaluate_again(plan.run, Export(evaluated, where.bundle, Path(checkpoint.path)))
 
 
 def _last_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401 - Ray has no types

@@ -174,6 +174,10 @@ def print_run(run: trainer_pb2.Run, as_json: bool) -> None:
         ]
         if latest.HasField("best_evaluated_return"):
             rows.append(("best evaluated return", f"{latest.best_evaluated_return:.1f}"))
+        if run.version:
+            rows.append(
+                ("return of the version", f"{run.published.evaluated_return:.1f}, iteration {run.published.iteration}")
+            )
         if run.best_trial:
             rows.append(("best trial", run.best_trial))
         if run.queue_position:
