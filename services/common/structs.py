@@ -8,6 +8,8 @@ from google.protobuf import json_format, struct_pb2
 
 from steersman.errors import InvalidArgumentError
 
+_LARGEST_WHOLE = 2**53
+
 
 def plain_values(struct: struct_pb2.Struct) -> dict[str, Any]:
     """Gives a `Struct` as Python values, with whole numbers as integers, which it does not tell from floats.
@@ -31,7 +33,9 @@ def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
         return {key: _whole(entry) for key, entry in value.items()}
     if isinstance(value, list):
         return [_whole(entry) for entry in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    # Beyond that a float cannot tell one whole number from the next.
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE
+    return int(value) if is_whole else value
 
 
 def plain_list(values: struct_pb2.ListValue) -> list[Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shutil
+from pathlib import Path
 
 import ray
 from ray.tune import TuneError
@@ -10,19 +12,24 @@ from ray.tune import TuneError
 from services.trainer.watched_environment import what_went_wrong
 from steersman.errors import SteersmanError
 
+_LEAST_ROOM = 2**20
+"""Bytes without which no checkpoint can be written."""
 
-def explain(error: BaseException) -> str:
+
+def explain(error: BaseException, folder: Path | None = None) -> str:
     """Says in one sentence why a run failed.
 
     Args:
         error: What was raised, perhaps in another process.
+        folder: Where the run leaves its things.
     """
     # Ray wraps what a process raised, and Tune what a callback did; the innermost cause is what happened.
     while (cause := _cause(error)) is not None:
         error = cause
     if told := what_went_wrong():
         return told
-    if is_disk_full(error):
+    # On a full disk Ray cannot even keep the error: what is raised then is something else.
+    if is_disk_full(error) or (folder is not None and _has_no_room(folder)):
         return "the disk is full: make room, then resume the run from its last checkpoint"
     if isinstance(error, SteersmanError):
         # Written to be read.
@@ -43,3 +50,10 @@ def is_disk_full(error: BaseException) -> bool:
     return (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}) or (
         "No space left on device" in str(error)
     )
+
+
+def _has_no_room(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _LEAST_ROOM
+    except OSError:
+        return False

@@ -61,7 +61,7 @@ def main(run_id: str, attempt: int) -> int:
         ended, why = tracking.KILLED, ""
     except Exception as error:  # noqa: BLE001 - whatever it was, the run has to say so
         _log.exception("the run failed")
-        ended, why = tracking.FAILED, failure.explain(error)
+        ended, why = tracking.FAILED, failure.explain(error, settings().var_dir / "runs")
     else:
         ended, why = (tracking.KILLED if orders.stop_ordered else tracking.FINISHED), ""
     orders.end()

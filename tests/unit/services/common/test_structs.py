@@ -28,8 +28,9 @@ def test_values_come_back_as_they_were(entries: dict[str, object]) -> None:
 
 
 def test_whole_numbers_are_integers_and_truths_are_not() -> None:
-    plain = plain_values(struct_of({"steps": 7, "scale": 0.5, "deep": [{"n": 3}], "flag": True}))
-    assert plain == {"steps": 7, "scale": 0.5, "deep": [{"n": 3}], "flag": True}
+    plain = plain_values(struct_of({"steps": 7, "scale": 0.5, "deep": [{"n": 3}], "flag": True, "large": 1e30}))
+    assert plain == {"steps": 7, "scale": 0.5, "deep": [{"n": 3}], "flag": True, "large": 1e30}
+    assert type(plain["large"]) is float
     assert type(plain["steps"]) is int
     assert type(plain["deep"][0]["n"]) is int
     assert plain["flag"] is True

@@ -1,0 +1,107 @@
+"""Runs to which something bad happens on the way: each ends in a state and a sentence, and can be resumed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.rllib.core.rl_module.rl_module import RLModule
+
+from services.trainer import runs
+from services.trainer.tracking import Tracking
+from steersman.v1 import trainer_pb2
+from steersman.v1.trainer_pb2 import GetRunRequest, ResumeRunRequest, StartRunRequest, WatchRunRequest
+from tests.conftest import Stack
+from tests.integration.services.trainer.test_service import SHORT, Trainer, another_trainer, spec, trainer
+from tests.ports import free_address
+
+__all__ = ["trainer"]
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+
+async def test_a_cluster_that_goes_away_ends_a_run_of_which_nothing_is_heard(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_CLUSTER_GONE_SECONDS", 2)
+    tracking = Tracking(stack.settings.mlflow_url)
+    run_id = tracking.create(spec("silent", SHORT))
+    tracking.start(run_id)
+    nowhere = f"http://{free_address()}"
+    async with another_trainer(stack.settings.model_copy(update={"ray_dashboard_url": nowhere})) as other:
+        events = [event.run async for event in other.WatchRun(WatchRunRequest(id=run_id))]
+
+    assert events[0].state == trainer_pb2.RUN_STATE_STARTING
+    assert nowhere in events[0].warning
+    assert events[-1].state == trainer_pb2.RUN_STATE_FAILED
+    assert "the cluster went away" in events[-1].error
+    assert tracking.get(run_id).status == "FAILED"
+
+
+@pytest.mark.long
+async def test_a_loss_that_is_not_a_number_leaves_a_good_checkpoint_to_go_on_from(
+    stack: Stack, trainer: Trainer
+) -> None:
+    # The learning rate leaps after some iterations.
+    breaks: dict[str, Any] = {"lr": [[0, 1e-3], [2500, 1e-3], [2501, 1e30]], "fcnet_activation": "relu"}
+    breaks |= {"train_batch_size_per_learner": 512, "num_epochs": 2}
+    asked = spec("broken", {"iterations": 50}, settings=breaks)
+    asked.publishing.every_iterations = 1
+    run = (await trainer.StartRun(StartRunRequest(spec=asked))).run
+    failed = [event async for event in trainer.WatchRun(WatchRunRequest(id=run.id))][-1].run
+    assert failed.state == trainer_pb2.RUN_STATE_FAILED
+    assert "finite" in failed.error or "nan" in failed.error
+    assert failed.version, "what was published before stays"
+
+    folder = stack.settings.var_dir / "runs" / run.id / "tune"
+    checkpoints = sorted(folder.rglob("checkpoint_*"))
+    assert checkpoints
+    for checkpoint in checkpoints:
+        module = RLModule.from_checkpoint(str(checkpoint / "learner_group/learner/rl_module/default_policy"))
+        assert all(np.isfinite(values).all() for values in module.get_state().values()), checkpoint
+
+    await trainer.ResumeRun(ResumeRunRequest(id=run.id))
+    again = [event async for event in trainer.WatchRun(WatchRunRequest(id=run.id))][-1].run
+    assert again.attempt == 2
+    assert again.state == trainer_pb2.RUN_STATE_FAILED, "it breaks where it broke before"
+    assert again.latest.iteration >= failed.latest.iteration, "but did not begin anew"
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
+async def test_a_full_disk_ends_a_run_which_goes_on_when_there_is_room(stack: Stack, trainer: Trainer) -> None:
+    asked = spec("cramped", {"iterations": 4})
+    with small_disk(stack.settings.var_dir / "runs") as make_room:
+        run = (await trainer.StartRun(StartRunRequest(spec=asked))).run
+        failed = [event async for event in trainer.WatchRun(WatchRunRequest(id=run.id))][-1].run
+        assert failed.state == trainer_pb2.RUN_STATE_FAILED
+        assert "the disk is full" in failed.error
+        make_room()
+        await trainer.ResumeRun(ResumeRunRequest(id=run.id))
+        final = [event async for event in trainer.WatchRun(WatchRunRequest(id=run.id))][-1].run
+        assert final.state == trainer_pb2.RUN_STATE_SUCCEEDED, final.error
+        assert (await trainer.GetRun(GetRunRequest(id=run.id))).run.version
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
+    """Puts a disk of 200 KB in the place of a folder, and gives what makes it larger."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def mount(options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "steersman-test", str(folder)], check=True)
+
+    try:
+        mount("size=200k")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this machine does not let tests mount a disk: {error}")
+    try:
+        yield lambda: mount("remount,size=256m")
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
