@@ -22,18 +22,21 @@ from bench.results import Row, Samples
 from bench.systems.ray_serve import DEFAULT_POLLING, RayServe
 from bench.systems.steersman import Steersman
 from bench.targets import Target
-from services.evaluator.environments import Environment, close_environments, make_environments
+from services.common.environments import Environment
+from services.evaluator.environments import Recipe, close_environments, make_environments
 from services.evaluator.episodes import Act, Rollout, Step
 from services.evaluator.evaluation import Arena, Result, play
 from services.evaluator.players import Contestant
 from steersman import spaces
 from steersman.aio import PolicyClient
+from steersman.v1 import trainer_pb2
 
 SECTION = "evaluate"
 LOAD = "cartpole-64"
 SYSTEMS = ("steersman", "in-process", "http")
 
 _ENVIRONMENT = "CartPole-v1"
+_RECIPE = Recipe(trainer_pb2.Environment(id=_ENVIRONMENT))
 _ENVIRONMENTS = 64
 _METRIC = "steps_per_s"
 _MANY_EPISODES = 10_000_000
@@ -89,7 +92,7 @@ async def _evaluate(address: str, seconds: float) -> float:
         info = await client.describe()
     policy = f"{info.name}:{info.version}"
     result = Result(Contestant(policy, info.spec.SerializeToString(), policy))
-    arena = Arena(address, _ENVIRONMENT, {}, 0, _ENVIRONMENTS, 1, seconds + 60)
+    arena = Arena(address, _RECIPE, 0, _ENVIRONMENTS, 1, seconds + 60)
     began, before = 0.0, 0
     async with aclosing(play(arena, [result], range(_MANY_EPISODES))) as news:
         async for _ in news:
@@ -144,7 +147,7 @@ async def _step(act: Act, seconds: float) -> float:
     """Steps the environments until the time is over, and gives the steps per second."""
     environments: list[Environment] = []
     try:
-        make_environments(_ENVIRONMENT, {}, _ENVIRONMENTS, environments)
+        make_environments(_RECIPE, _ENVIRONMENTS, environments)
         rollout = Rollout(environments, range(_MANY_EPISODES), 0)
         began = time.perf_counter()
         async with aclosing(rollout.play(act)) as steps:

@@ -25,11 +25,14 @@ _EXTRAS = (
 """Which extra of Steersman's has what the environments of a module need."""
 
 
-def make_environment(environment: trainer_pb2.Environment) -> Environment:
+def make_environment(
+    environment: trainer_pb2.Environment, innermost: Callable[[Environment], Environment] = lambda made: made
+) -> Environment:
     """Makes an environment, wrappers included.
 
     Args:
         environment: Its id, arguments and wrappers. "module:id" imports the module.
+        innermost: Put around the environment before the wrappers are.
 
     Raises:
         InvalidArgumentError: If the id is not registered, the environment does not take the arguments, or a wrapper
@@ -49,6 +52,7 @@ def make_environment(environment: trainer_pb2.Environment) -> Environment:
         raise InvalidArgumentError(
             f"expected arguments that {environment.id} takes, got {kwargs}: {type(error).__name__}: {error}"
         ) from error
+    made = innermost(made)
     for wrapper in environment.wrappers:
         made = _wrapped(made, wrapper)
     return made

@@ -31,7 +31,12 @@ async def run() -> None:
         OSError: If the address is in use.
     """
     chosen = settings()
-    defaults = Defaults(chosen.gateway_address, chosen.environment_step_seconds, tuple(chosen.evaluator_modules))
+    defaults = Defaults(
+        chosen.gateway_address,
+        chosen.environment_step_seconds,
+        tuple(chosen.evaluator_modules),
+        chosen.var_dir / "evaluator_code",
+    )
     archive = Archive(chosen.var_dir / "evaluations", chosen.mlflow_url)
     servicer = EvaluatorService(defaults, archive)
     register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)

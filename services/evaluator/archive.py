@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import shutil
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from google.protobuf import json_format
 
+from services.evaluator.disturbances import name_of
 from steersman.v1 import evaluator_pb2
 
 FOLDER = "evaluations"
 
 _HEALTH_SECONDS = 5.0
+
+_Player = tuple[str, str, float | None, Iterable[evaluator_pb2.EpisodeResult]]
 
 _log = logging.getLogger(__name__)
 
@@ -34,13 +38,17 @@ class Archive:
         self._mlflow_url = mlflow_url
         self._tasks: set[asyncio.Task[str]] = set()
 
-    async def keep(self, report: evaluator_pb2.EvaluationReport) -> str:
+    async def keep(self, report: evaluator_pb2.EvaluationReport, films: Path | None = None) -> str:
         """Keeps a report: rows as Parquet, the whole as JSON, and pictures.
+
+        Args:
+            report: The report.
+            films: A folder with files of its videos; they are moved.
 
         Returns:
             Where: MLflow's URI; a path on this machine where MLflow cannot be reached or has no such version.
         """
-        return await asyncio.to_thread(self._keep, report)
+        return await asyncio.to_thread(self._keep, report, films)
 
     def keep_later(self, make: Callable[[], evaluator_pb2.EvaluationReport]) -> None:
         """Keeps a report that nobody waits for."""
@@ -52,7 +60,7 @@ class Archive:
         """Waits until everything is kept that nobody waits for."""
         await asyncio.gather(*self._tasks)
 
-    def _keep(self, report: evaluator_pb2.EvaluationReport) -> str:
+    def _keep(self, report: evaluator_pb2.EvaluationReport, films: Path | None = None) -> str:
         # Slow to import, and needed only here.
         from services.evaluator.pictures import write_pictures
 
@@ -67,6 +75,8 @@ class Archive:
         )
         write_rows(report, folder / "episodes.parquet")
         write_pictures(report, folder)
+        for film in films.iterdir() if films else ():
+            shutil.move(film, folder / film.name)
         return self._upload(report, folder) or str(folder.absolute())
 
     def _upload(self, report: evaluator_pb2.EvaluationReport, folder: Path) -> str:
@@ -105,7 +115,13 @@ def write_rows(report: evaluator_pb2.EvaluationReport, path: Path) -> None:
     from pyarrow import parquet
 
     policy = f"{report.policy}:{report.version}"
-    players = [(policy, report.episodes), *((other.name, other.episodes) for other in report.references)]
+    players: list[_Player] = [(policy, "", None, report.episodes)]
+    players += [(other.name, "", None, other.episodes) for other in report.references]
+    players += [
+        (policy, name_of(curve.disturbance), point.strength, point.episodes)
+        for curve in report.robustness
+        for point in curve.points
+    ]
     rows = [
         {
             "player": name,
@@ -116,8 +132,10 @@ def write_rows(report: evaluator_pb2.EvaluationReport, path: Path) -> None:
             "terminated": row.terminated,
             "truncated": row.truncated,
             "success": row.success if row.HasField("success") else None,
+            "disturbance": disturbance,
+            "strength": strength,
         }
-        for name, episodes in players
+        for name, disturbance, strength, episodes in players
         for row in episodes
     ]
     schema = pa.schema(
@@ -130,6 +148,9 @@ def write_rows(report: evaluator_pb2.EvaluationReport, path: Path) -> None:
             ("terminated", pa.bool_()),
             ("truncated", pa.bool_()),
             ("success", pa.bool_()),
+            # What made the environment harder; empty for nothing.
+            ("disturbance", pa.string()),
+            ("strength", pa.float64()),
         ],
         metadata={"policy": policy, "environment": report.environment_id, "model_sha256": report.model_sha256},
     )

@@ -2,78 +2,78 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-import gymnasium
-
+from services.common.environments import Environment, make_environment
+from services.evaluator.code import LocalCode
+from services.evaluator.disturbances import Disturbance, disturbed
+from services.evaluator.raw_rewards import RawRewards, RewardMeter
 from steersman import spaces
-from steersman.errors import FailedPreconditionError, InvalidArgumentError
-from steersman.v1 import common_pb2
+from steersman.errors import InvalidArgumentError
+from steersman.v1 import common_pb2, trainer_pb2
 
 _log = logging.getLogger(__name__)
 
-Environment = gymnasium.Env[Any, Any]
 
+@dataclass(frozen=True)
+class Recipe:
+    """What environments are made from.
 
-def import_modules(modules: Sequence[str]) -> None:
-    """Imports what registers environments of one's own.
-
-    Args:
-        modules: Names of modules, from this service's settings and never from a request.
-
-    Raises:
-        FailedPreconditionError: If one cannot be imported.
+    Attributes:
+        environment: Its id, keyword arguments for `gymnasium.make`, and wrappers.
+        code: The user's own code.
+        modules: What registers environments of one's own.
+        disturbance: What makes it harder; None for nothing.
+        rendered: Whether it is drawn.
     """
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            raise FailedPreconditionError(
-                f"cannot import {module!r}, which is to register environments: {type(error).__name__}: {error}"
-            ) from error
+
+    environment: trainer_pb2.Environment
+    code: LocalCode = field(default_factory=LocalCode)
+    modules: tuple[str, ...] = ()
+    disturbance: Disturbance | None = None
+    rendered: bool = False
 
 
 def make_environments(
-    environment_id: str,
-    kwargs: dict[str, Any],
-    count: int,
-    into: list[Environment],
-    pulse: Callable[[], None] = lambda: None,
+    recipe: Recipe, count: int, into: list[Environment], pulse: Callable[[], None] = lambda: None
 ) -> None:
     """Makes environments of one kind.
 
     Args:
-        environment_id: Gymnasium id.
-        kwargs: Keyword arguments for `gymnasium.make`.
+        recipe: What from; its code can be imported already.
         count: How many.
         into: Where they are put, each as soon as it is made, so that whoever gives up half-way can close them.
         pulse: Called before each.
 
     Raises:
-        InvalidArgumentError: If the id is unknown, or the environment does not take the arguments.
+        InvalidArgumentError: If the id is unknown, or the environment does not take the arguments, a wrapper or the
+            disturbance.
         FailedPreconditionError: If it needs a package that is not installed.
     """
-    # Exactly a registered id: gymnasium.make would import any module that "module:id" names.
-    if environment_id not in gymnasium.registry:
-        near = difflib.get_close_matches(environment_id, gymnasium.registry, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InvalidArgumentError(f"expected a registered Gymnasium environment, got {environment_id!r}{hint}")
-    # Whether an environment keeps to Gymnasium's rules would otherwise be checked in every step.
-    arguments = {"disable_env_checker": True} | kwargs
-    try:
-        for _ in range(count):
-            pulse()
-            into.append(gymnasium.make(environment_id, **arguments))
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise FailedPreconditionError(f"{environment_id} needs a package that is not installed: {error}") from error
-    except Exception as error:
-        raise InvalidArgumentError(
-            f"expected arguments that {environment_id} takes, got {kwargs}: {type(error).__name__}: {error}"
-        ) from error
+    for _ in range(count):
+        pulse()
+        into.append(_made(recipe))
+
+
+def _made(recipe: Recipe) -> Environment:
+    environment = recipe.environment
+    if recipe.rendered:
+        environment = trainer_pb2.Environment()
+        environment.CopyFrom(recipe.environment)
+        environment.kwargs["render_mode"] = "rgb_array"
+    if environment.wrappers:
+        meters: list[RewardMeter] = []
+
+        def metered(innermost: Environment) -> Environment:
+            meters.append(RewardMeter(innermost))
+            return meters[0]
+
+        made: Environment = RawRewards(make_environment(environment, metered), meters[0])
+    else:
+        made = make_environment(environment)
+    return disturbed(made, recipe.disturbance) if recipe.disturbance else made
 
 
 def close_environments(environments: list[Environment]) -> None:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.evaluator.environments import Environment
+from services.common.environments import Environment
+from services.evaluator.raw_rewards import RAW_REWARD
 from steersman.errors import FailedPreconditionError
 
 
@@ -70,7 +71,7 @@ class _Player:
         self._numbers = iter(numbers)
         self._number: int | None = None
         self._seed = seed
-        self._return = 0.0
+        self.episode_return = 0.0
         self._length = 0
         self.observation: Any = None
         self.reward = 0.0
@@ -89,7 +90,7 @@ class _Player:
         """Begins its next episode, if it has one left."""
         self._number = next(self._numbers, None)
         if self._number is not None:
-            self._return, self._length, self.reward = 0.0, 0, 0.0
+            self.episode_return, self._length, self.reward = 0.0, 0, 0.0
             self.observation, _ = self._environment.reset(seed=self._seed + self._number)
 
     def step(self, action: Any) -> Episode | None:  # noqa: ANN401 - of the environment's own type
@@ -98,14 +99,14 @@ class _Player:
         assert number is not None  # noqa: S101 - only those that are playing are stepped
         self.observation, reward, terminated, truncated, info = self._environment.step(action)
         self.reward = float(reward)
-        self._return += self.reward
+        self.episode_return += info.get(RAW_REWARD, self.reward)
         self._length += 1
         if not (terminated or truncated):
             return None
         ended = Episode(
             number,
             self._seed + number,
-            self._return,
+            self.episode_return,
             self._length,
             bool(terminated),
             bool(truncated),
@@ -148,6 +149,11 @@ class Rollout:
         self._keep_rows = keep_rows
         self.episodes: list[Episode] = []
         self.steps = 0
+
+    @property
+    def returns_so_far(self) -> list[float]:
+        """The sum of rewards of each environment's episode."""
+        return [player.episode_return for player in self._players]
 
     async def play(self, act: Act) -> AsyncGenerator[None]:
         """Plays to the end, and yields after each step of all environments.

@@ -8,12 +8,12 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
+from services.evaluator.environments import Recipe
 from services.evaluator.episodes import Episode
 from services.evaluator.players import Contestant
-from services.evaluator.processes import play_shares
-from services.evaluator.shares import Share
+from services.evaluator.processes import in_processes
+from services.evaluator.shares import Share, play_share
 from steersman.errors import InternalError
 
 _ENVIRONMENTS_PER_WORKER = 64
@@ -25,23 +25,19 @@ class Arena:
 
     Attributes:
         gateway_address: Whom contestants ask for actions.
-        environment_id: Gymnasium id.
-        environment_kwargs: Keyword arguments for `gymnasium.make`.
+        recipe: What environments are made from.
         seed: Episode i is reset with seed + i.
         num_environments: How many are stepped side by side, for each contestant.
         num_workers: Processes for each contestant; 0 for as many as make sense.
         step_seconds: How long an environment may take for a reset or a step.
-        modules: What registers environments of one's own.
     """
 
     gateway_address: str
-    environment_id: str
-    environment_kwargs: dict[str, Any]
+    recipe: Recipe
     seed: int
     num_environments: int
     num_workers: int
     step_seconds: float
-    modules: tuple[str, ...] = ()
 
     def shares(self, contestant: Contestant, numbers: range) -> list[Share]:
         """Splits episodes over worker processes; which environment plays which episode is thereby fixed."""
@@ -52,8 +48,7 @@ class Arena:
             Share(
                 contestant,
                 self.gateway_address,
-                self.environment_id,
-                self.environment_kwargs,
+                self.recipe,
                 numbers[worker::workers],
                 len(range(worker, environments, workers)),
                 self.seed,
@@ -105,7 +100,7 @@ async def play(arena: Arena, results: Sequence[Result], numbers: range) -> Async
         Whenever there is something new.
 
     Raises:
-        SteersmanError: See `play_shares`; `InternalError` if an episode is missing in the end.
+        SteersmanError: See `in_processes`; `InternalError` if an episode is missing in the end.
     """
     shares, owners = [], []
     for result in results:
@@ -114,7 +109,7 @@ async def play(arena: Arena, results: Sequence[Result], numbers: range) -> Async
             owners.append(result)
     before = [result.seconds for result in results]
     began = time.perf_counter()
-    async with aclosing(play_shares(shares, arena.modules, arena.step_seconds)) as news:
+    async with aclosing(in_processes(shares, play_share, arena.step_seconds)) as news:
         async for index, message in news:
             owner = owners[index]
             owner.episodes.update((episode.number, episode) for episode in message.episodes)

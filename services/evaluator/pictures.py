@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from services.evaluator.disturbances import name_of
 from services.evaluator.statistics import performance_profile
 from steersman.v1 import evaluator_pb2
 
@@ -15,7 +16,7 @@ _THRESHOLDS = 200
 
 
 def write_pictures(report: evaluator_pb2.EvaluationReport, folder: Path) -> None:
-    """Writes `returns.png`, a histogram, and `profile.png`, the performance profile.
+    """Writes `returns.png`, a histogram, `profile.png`, the performance profile, and `robustness-1.png` and so on.
 
     Args:
         report: With at least one episode whose return is finite.
@@ -43,6 +44,26 @@ def write_pictures(report: evaluator_pb2.EvaluationReport, folder: Path) -> None
         axes.step(thresholds, performance_profile(values, thresholds.tolist()), where="post", label=name)
     axes.legend()
     figure.savefig(folder / "profile.png")
+    for number, curve in enumerate(report.robustness, 1):
+        if curve.points:
+            _write_curve(report, curve, folder / f"robustness-{number}.png")
+
+
+def _write_curve(report: evaluator_pb2.EvaluationReport, curve: evaluator_pb2.RobustnessCurve, path: Path) -> None:
+    figure, axes = _figure(report, "mean return, with its 95% interval")
+    points = sorted(curve.points, key=lambda point: point.strength)
+    strengths, means = [point.strength for point in points], [point.mean for point in points]
+    axes.plot(strengths, means, marker="o", label=f"{report.policy}:{report.version}")
+    axes.fill_between(
+        strengths,
+        [point.mean_interval.low for point in points],
+        [point.mean_interval.high for point in points],
+        alpha=0.2,
+    )
+    axes.axhline(report.mean, color="black", linestyle="--", linewidth=1, label=f"undisturbed {report.mean:.4g}")
+    axes.set_xlabel(name_of(curve.disturbance).replace("_", " "))
+    axes.legend()
+    figure.savefig(path)
 
 
 def _figure(report: evaluator_pb2.EvaluationReport, label: str):  # type: ignore[no-untyped-def]  # noqa: ANN202

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
+from services.evaluator.actions import constant_action
 from services.evaluator.episodes import Step
 from steersman import spaces
 from steersman.aio import ActionStream, Ask, PolicyInfo
@@ -64,10 +65,21 @@ class ServedPolicy:
         requests: Where requests are counted.
         deterministic: Whether to take greedy actions.
         seed: Of the draws, where not.
+        extras: What answers bring besides actions; see `steersman.aio.Ask`.
+
+    Attributes:
+        extras: Those of the last answer.
     """
 
     def __init__(
-        self, stream: ActionStream, info: PolicyInfo, requests: Requests, *, deterministic: bool, seed: int
+        self,
+        stream: ActionStream,
+        info: PolicyInfo,
+        requests: Requests,
+        *,
+        deterministic: bool,
+        seed: int,
+        extras: Sequence[str] = (),
     ) -> None:
         self._stream = stream
         self._format = info.format
@@ -75,6 +87,8 @@ class ServedPolicy:
         self._deterministic = deterministic
         self._seeds = np.random.default_rng(seed)
         self._state = b""
+        self._extras = extras
+        self.extras: Mapping[str, npt.NDArray[Any]] = {}
 
     async def __call__(self, step: Step) -> Sequence[Any]:
         """Gives one action for each of a step's observations.
@@ -87,6 +101,7 @@ class ServedPolicy:
             episode_start=step.begins,
             deterministic=self._deterministic,
             seed=None if self._deterministic else int(self._seeds.integers(2**63)),
+            extras=self._extras,
             # Those who wait for an action are served first.
             batch_priority=True,
         )
@@ -107,7 +122,7 @@ class ServedPolicy:
             else:
                 break
         self._requests.latencies.append(time.perf_counter() - asked)
-        self._state = answer.state
+        self._state, self.extras = answer.state, answer.extras
         return spaces.unbatch(answer.action, self._format.action)
 
 
@@ -141,20 +156,3 @@ class ConstantAction:
     async def __call__(self, step: Step) -> Iterable[Any]:
         """Gives one action for each of a step's observations."""
         return [self._action] * len(step.observations)
-
-
-def constant_action(space: gymnasium.Space[Any]) -> Any:  # noqa: ANN401 - of the space's own type
-    """Gives the action 0, or what is nearest to it."""
-    if isinstance(space, gymnasium.spaces.Dict):
-        return {name: constant_action(part) for name, part in space.items()}
-    if isinstance(space, gymnasium.spaces.Tuple):
-        return tuple(constant_action(part) for part in space)
-    if isinstance(space, gymnasium.spaces.Discrete):
-        first = int(space.start)
-        return np.int64(min(max(0, first), first + int(space.n) - 1))
-    if isinstance(space, gymnasium.spaces.Box):
-        return np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)
-    if isinstance(space, gymnasium.spaces.MultiDiscrete):
-        last: npt.NDArray[np.int64] = np.add(space.start, space.nvec, dtype=np.int64) - 1
-        return np.clip(np.zeros(space.shape, space.dtype), space.start, last).astype(space.dtype)
-    return np.zeros(space.shape or (), space.dtype)

@@ -1,4 +1,4 @@
-"""Worker processes: each plays a share of an evaluation, and can be ended at any time.
+"""Worker processes: each does a part of an evaluation's work, and can be ended at any time.
 
 An environment is foreign code. One that hangs, or takes its process down, must not take the evaluator with it.
 """
@@ -11,17 +11,19 @@ import logging
 import multiprocessing
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
-from services.evaluator.environments import import_modules
-from services.evaluator.shares import News, Share, play_share
 from steersman.errors import FailedPreconditionError, InternalError, SteersmanError
 
 START_SECONDS = 60.0
 """How long a process may take until its first news: it imports what environments need."""
+
+_Part = TypeVar("_Part")
+_News = TypeVar("_News")
+Work = Callable[[_Part, Callable[[_News], None]], Coroutine[Any, Any, None]]
 
 _log = logging.getLogger(__name__)
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -31,29 +33,28 @@ _WATCH_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class _Ended:
-    """The end of a share.
+    """The end of a part.
 
     Attributes:
-        error: Why, if not because all of it was played.
+        error: Why, if not because all of it was done.
     """
 
     error: SteersmanError | None
 
 
-def _work(share: Share, modules: Sequence[str], connection: Connection) -> None:
-    """Is a worker process: plays a share, and sends news and at last its end."""
+def _work(work: Work[Any, Any], part: object, connection: Connection) -> None:
+    """Is a worker process: does its part, and sends news and at last its end."""
     error: SteersmanError | None = None
     # Who has ended this process's work does not listen any more.
     with contextlib.suppress(BrokenPipeError):
         try:
-            import_modules(modules)
-            asyncio.run(play_share(share, connection.send))
+            asyncio.run(work(part, connection.send))
         except SteersmanError as raised:
             error = raised
         except BrokenPipeError:
             raise
         except Exception as raised:  # noqa: BLE001 - the last resort of the process; the evaluator gets it
-            _log.exception("a share of an evaluation failed")
+            _log.exception("a part of an evaluation failed")
             error = InternalError(f"an evaluation failed unexpectedly: {type(raised).__name__}: {raised}")
         connection.send(_Ended(error and type(error)(str(error))))
 
@@ -61,14 +62,14 @@ def _work(share: Share, modules: Sequence[str], connection: Connection) -> None:
 class _Worker:
     """A worker process, and the thread that reads what it sends."""
 
-    def __init__(self, index: int, share: Share, modules: Sequence[str], inbox: asyncio.Queue[Any]) -> None:
+    def __init__(self, index: int, work: Work[Any, Any], part: object, inbox: asyncio.Queue[Any]) -> None:
         self.index = index
         self.heard = time.monotonic()
         self.patience = START_SECONDS
         self._loop = asyncio.get_running_loop()
         self._inbox = inbox
         self._reads, writes = _CONTEXT.Pipe(duplex=False)
-        self._process = _CONTEXT.Process(target=_work, args=(share, tuple(modules), writes), daemon=True)
+        self._process = _CONTEXT.Process(target=_work, args=(work, part, writes), daemon=True)
         self._writes = writes
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._lock = threading.Lock()
@@ -105,25 +106,26 @@ class _Worker:
             self._loop.call_soon_threadsafe(self._inbox.put_nowait, (self, message))
 
 
-async def play_shares(
-    shares: Sequence[Share], modules: Sequence[str], step_seconds: float
-) -> AsyncGenerator[tuple[int, News]]:
-    """Plays shares, each in a process of its own; all of them have ended when this has.
+async def in_processes(
+    parts: Sequence[_Part], work: Work[_Part, _News], step_seconds: float
+) -> AsyncGenerator[tuple[int, _News]]:
+    """Does parts of a work, each in a process of its own; all of them have ended when this has.
 
     Args:
-        shares: What to play.
-        modules: What registers environments of one's own.
+        parts: What to do.
+        work: Does a part; a function of a module, to be found by its name. It is told whom to tell its news, and has to
+            do so about ten times a second, as long as environments return.
         step_seconds: How long an environment may take for a reset or a step.
 
     Yields:
-        News, with the index of their share.
+        News, with the index of their part.
 
     Raises:
-        SteersmanError: What a share raised; `FailedPreconditionError` if an environment does not return in time, or
+        SteersmanError: What a part raised; `FailedPreconditionError` if an environment does not return in time, or
             ends its process.
     """
     inbox: asyncio.Queue[tuple[_Worker, Any]] = asyncio.Queue()
-    workers = [_Worker(index, share, modules, inbox) for index, share in enumerate(shares)]
+    workers = [_Worker(index, work, part, inbox) for index, part in enumerate(parts)]
     playing: set[_Worker] = set()
     try:
         for worker in workers:

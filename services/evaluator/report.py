@@ -29,13 +29,12 @@ def make_report(
     episodes = result.in_order
     summary = summarise(result.returns)
     p50, p90, p99, p999 = percentiles(result.latencies, 50, 90, 99, 99.9)
-    successes = [episode.success for episode in episodes if episode.success is not None]
-    report = evaluator_pb2.EvaluationReport(
+    return evaluator_pb2.EvaluationReport(
         policy=info.name,
         version=info.version,
         model_sha256=info.spec.model_sha256,
-        environment_id=arena.environment_id,
-        episodes=_rows(episodes),
+        environment_id=arena.recipe.environment.id,
+        episodes=rows_of(episodes),
         mean=summary.mean,
         median=summary.median,
         interquartile_mean=summary.interquartile_mean,
@@ -47,7 +46,7 @@ def make_report(
         standard_deviation=summary.standard_deviation,
         percentile_5=summary.percentile_5,
         mean_length=sum(episode.length for episode in episodes) / len(episodes),
-        success_rate=sum(successes) / len(successes) if successes else None,
+        success_rate=success_rate_of(episodes),
         terminated=sum(episode.terminated for episode in episodes),
         truncated=sum(episode.truncated and not episode.terminated for episode in episodes),
         packages={name: metadata.version(name) for name in _PACKAGES},
@@ -56,16 +55,16 @@ def make_report(
         references=[_reference(result, other) for other in references if other.episodes],
         partial=bool(problem),
         problem=problem,
+        environment_kwargs=arena.recipe.environment.kwargs,
+        wrappers=arena.recipe.environment.wrappers,
     )
-    report.environment_kwargs.update(arena.environment_kwargs)
-    return report
 
 
 def _reference(result: Result, other: Result) -> evaluator_pb2.Reference:
     summary = summarise(other.returns)
     return evaluator_pb2.Reference(
         name=other.contestant.name,
-        episodes=_rows(other.in_order),
+        episodes=rows_of(other.in_order),
         mean=summary.mean,
         mean_interval=evaluator_pb2.Interval(low=summary.interval[0], high=summary.interval[1]),
         interquartile_mean=summary.interquartile_mean,
@@ -73,7 +72,14 @@ def _reference(result: Result, other: Result) -> evaluator_pb2.Reference:
     )
 
 
-def _rows(episodes: Iterable[Episode]) -> list[evaluator_pb2.EpisodeResult]:
+def success_rate_of(episodes: Sequence[Episode]) -> float | None:
+    """Gives the part of the episodes that succeeded; None where the environment does not say."""
+    successes = [episode.success for episode in episodes if episode.success is not None]
+    return sum(successes) / len(successes) if successes else None
+
+
+def rows_of(episodes: Iterable[Episode]) -> list[evaluator_pb2.EpisodeResult]:
+    """Gives the rows of a report."""
     return [
         evaluator_pb2.EpisodeResult(
             episode=episode.number,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.common.structs import plain_values
+from services.evaluator.code import LocalCode, unpack_code
 from services.evaluator.comparison import ERROR_RATE, FIRST_LOOK
+from services.evaluator.environments import Recipe
 from services.evaluator.evaluation import Arena
 from services.evaluator.players import CONSTANT, RANDOM
 from steersman.errors import InvalidArgumentError
-from steersman.v1 import evaluator_pb2
+from steersman.v1 import evaluator_pb2, trainer_pb2
 
 DEFAULT_EPISODES = 20
 DEFAULT_PAIRS = 100
@@ -19,6 +22,7 @@ MAX_ENVIRONMENTS = 1024
 DEFAULT_MAX_ENVIRONMENTS = 64
 MAX_WORKERS = 64
 MAX_REFERENCES = 16
+MAX_VIDEOS = 16
 MAX_SEED = 2**64 - 1
 
 WITHOUT_POLICY = frozenset({RANDOM, CONSTANT})
@@ -33,11 +37,13 @@ class Defaults:
         gateway_address: The gateway that is asked for actions.
         step_seconds: How long an environment may take for a reset or a step.
         modules: Python modules that register environments of one's own.
+        code_folder: Where copies of users' own code are kept.
     """
 
     gateway_address: str
     step_seconds: float = 120.0
     modules: tuple[str, ...] = ()
+    code_folder: Path = Path("var/evaluator_code")
 
 
 def number_of_episodes(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest) -> int:
@@ -63,18 +69,31 @@ def number_of_episodes(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.Co
     return episodes
 
 
+def code_of(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest, defaults: Defaults) -> LocalCode:
+    """Makes the user's own code ready. This blocks.
+
+    Raises:
+        InvalidArgumentError: See `unpack_code`.
+    """
+    return unpack_code(request.code, defaults.code_folder) if request.HasField("code") else LocalCode()
+
+
 def arena_of(
-    request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest, trained_in: str, defaults: Defaults
+    request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest,
+    trained_in: str,
+    code: LocalCode,
+    defaults: Defaults,
 ) -> Arena:
     """Gives where and how is played.
 
     Args:
         request: What is asked for.
         trained_in: The environment that the policy was trained in.
+        code: The user's own, ready to be imported.
         defaults: What the request leaves open.
 
     Raises:
-        InvalidArgumentError: If a number makes no sense.
+        InvalidArgumentError: If a number makes no sense, or the environment is none that may be played.
     """
     if request.num_environments > MAX_ENVIRONMENTS:
         raise InvalidArgumentError(f"expected at most {MAX_ENVIRONMENTS} environments, got {request.num_environments}")
@@ -84,15 +103,24 @@ def arena_of(
     seconds = request.step_timeout_seconds
     if seconds < 0 or not math.isfinite(seconds):
         raise InvalidArgumentError(f"expected a time limit above 0 for a step, in seconds, got {seconds:g}")
+    environment = trainer_pb2.Environment(
+        id=request.environment_id or trained_in, kwargs=request.environment_kwargs, wrappers=request.wrappers
+    )
+    if ":" in environment.id and not request.HasField("code"):
+        # Making it would import any module that is named.
+        raise InvalidArgumentError(
+            f"expected a registered Gymnasium environment, got {environment.id!r}; an id with a module is for an "
+            "environment of your own, which comes with `code`"
+        )
+    for kwargs in (environment.kwargs, *(wrapper.kwargs for wrapper in environment.wrappers)):
+        plain_values(kwargs)
     return Arena(
         gateway_address=defaults.gateway_address,
-        environment_id=request.environment_id or trained_in,
-        environment_kwargs=plain_values(request.environment_kwargs),
+        recipe=Recipe(environment, code, defaults.modules),
         seed=request.seed,
         num_environments=request.num_environments or DEFAULT_MAX_ENVIRONMENTS,
         num_workers=workers,
         step_seconds=seconds or defaults.step_seconds,
-        modules=defaults.modules,
     )
 
 
@@ -108,6 +136,21 @@ def references(request: evaluator_pb2.EvaluateRequest) -> list[str]:
     if len(set(names)) < len(names):
         raise InvalidArgumentError(f"expected each reference once, got {', '.join(names)}")
     return names
+
+
+def number_of_videos(request: evaluator_pb2.EvaluateRequest) -> int:
+    """Gives how many episodes are filmed.
+
+    Raises:
+        InvalidArgumentError: If there are too many, or there is no report to keep them with.
+    """
+    if request.videos > MAX_VIDEOS:
+        raise InvalidArgumentError(f"expected at most {MAX_VIDEOS} videos, got {request.videos}")
+    if request.videos and not request.record:
+        raise InvalidArgumentError(
+            f"expected a report that is kept, which its {request.videos} videos are kept with, got `record` unset"
+        )
+    return request.videos
 
 
 def error_rate(request: evaluator_pb2.CompareRequest) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,8 +15,10 @@ import grpc
 from services.common.errors import answers_stream_errors
 from services.evaluator import archive, comparison, requests
 from services.evaluator.evaluation import Arena, Result, play
+from services.evaluator.filming import film_episodes
 from services.evaluator.players import SAMPLED, Contestant
 from services.evaluator.report import make_report
+from services.evaluator.robustness import arena_with, curves_of, read_disturbances
 from steersman.aio import PolicyClient, PolicyInfo
 from steersman.errors import SteersmanError, UnavailableError
 from steersman.v1 import common_pb2, evaluator_pb2, evaluator_pb2_grpc
@@ -46,18 +50,29 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
         """Plays episodes and reports on them."""
         episodes = requests.number_of_episodes(request)
         names = requests.references(request)
+        videos = requests.number_of_videos(request)
+        disturbances = read_disturbances(request.disturbances)
+        code = await asyncio.to_thread(requests.code_of, request, self._defaults)
         with self._gateway_named():
             info = await self._resolve(request.policy)
-            arena = requests.arena_of(request, info.spec.environment_id, self._defaults)
+            arena = requests.arena_of(request, info.spec.environment_id, code, self._defaults)
             result = Result(_greedy(info))
             others = [Result(await self._reference(name, info)) for name in names]
-        everybody = [result, *others]
+            harder = [(arena_with(arena, disturbance), Result(_greedy(info))) for disturbance in disturbances]
+        played = [(arena, result), *((arena, other) for other in others), *harder]
+        everybody = [contestant for _, contestant in played]
+
+        def report_of(problem: str) -> evaluator_pb2.EvaluationReport:
+            made = make_report(info, arena, result, others, problem)
+            made.robustness.extend(curves_of(request.disturbances, [contestant for _, contestant in harder]))
+            return made
+
         problem: SteersmanError | None = None
         try:
             # One after the other, since the latencies of one would be those of all.
-            for contestant in everybody:
+            for where, contestant in played:
                 with self._gateway_named():
-                    async with aclosing(_progress(arena, [contestant], range(episodes), everybody, episodes)) as told:
+                    async with aclosing(_progress(where, [contestant], range(episodes), everybody, episodes)) as told:
                         async for progress in told:
                             yield evaluator_pb2.EvaluateResponse(progress=progress)
         except SteersmanError as error:
@@ -67,11 +82,20 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
         except (asyncio.CancelledError, GeneratorExit):
             # Nobody listens any more, but what has been played is kept all the same.
             if self._archive is not None and request.record and result.episodes:
-                self._archive.keep_later(lambda: make_report(info, arena, result, others, "it was cancelled"))
+                self._archive.keep_later(lambda: report_of("it was cancelled"))
             raise
-        report = await asyncio.to_thread(make_report, info, arena, result, others, str(problem or ""))
+        report = await asyncio.to_thread(report_of, str(problem or ""))
         if self._archive is not None and request.record:
-            report.artifact_uri = await self._archive.keep(report)
+            with tempfile.TemporaryDirectory(prefix="steersman-films-") as folder:
+                try:
+                    if videos and problem is None:
+                        async with aclosing(film_episodes(arena, result, videos, Path(folder))) as films:
+                            async for video in films:
+                                report.videos.append(video)
+                except SteersmanError as error:
+                    # The numbers are all there; the caller gets them before the error.
+                    problem = error
+                report.artifact_uri = await self._archive.keep(report, Path(folder))
         yield evaluator_pb2.EvaluateResponse(report=report)
         if problem is not None:
             raise problem
@@ -82,9 +106,10 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
     ) -> AsyncIterator[evaluator_pb2.CompareResponse]:
         """Plays two policies on the same seeds and says which one is better."""
         episodes, rate = requests.number_of_episodes(request), requests.error_rate(request)
+        code = await asyncio.to_thread(requests.code_of, request, self._defaults)
         with self._gateway_named():
             info = await self._resolve(request.policy)
-            arena = requests.arena_of(request, info.spec.environment_id, self._defaults)
+            arena = requests.arena_of(request, info.spec.environment_id, code, self._defaults)
             named = request.baseline in requests.WITHOUT_POLICY
             baseline_info = (
                 PolicyInfo(request.baseline, 0, common_pb2.PolicySpec())

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
-from services.evaluator.environments import Environment, check_spaces, close_environments, make_environments
+from services.common.environments import Environment
+from services.evaluator.code import enter
+from services.evaluator.environments import Recipe, check_spaces, close_environments, make_environments
 from services.evaluator.episodes import Act, Episode, Rollout
 from services.evaluator.players import RANDOM, ConstantAction, Contestant, RandomActions, Requests, ServedPolicy
 from steersman.aio import PolicyClient
@@ -28,8 +29,7 @@ class Share:
     Attributes:
         contestant: Who.
         gateway_address: Whom it asks for actions.
-        environment_id: Gymnasium id.
-        environment_kwargs: Keyword arguments for `gymnasium.make`.
+        recipe: What its environments are made from.
         numbers: Of its episodes, at least as many as environments.
         num_environments: How many are stepped side by side.
         seed: Episode i is reset with seed + i.
@@ -37,8 +37,7 @@ class Share:
 
     contestant: Contestant
     gateway_address: str
-    environment_id: str
-    environment_kwargs: dict[str, Any]
+    recipe: Recipe
     numbers: range
     num_environments: int
     seed: int
@@ -112,9 +111,8 @@ async def play_share(share: Share, tell: Callable[[News], None]) -> None:
     environments: list[Environment] = []
     pulses = asyncio.create_task(_pulse(teller))
     try:
-        make_environments(
-            share.environment_id, share.environment_kwargs, share.num_environments, environments, teller.pulse
-        )
+        enter(share.recipe.code, share.recipe.modules)
+        make_environments(share.recipe, share.num_environments, environments, teller.pulse)
         spec = common_pb2.PolicySpec.FromString(share.contestant.spec)
         check_spaces(environments[0], spec)
         groups = min(_GROUPS, share.num_environments)

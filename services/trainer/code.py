@@ -7,22 +7,13 @@ again with the code that it was started with, whatever became of the user's fold
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
+from services.common.code import pack_code
 from services.trainer.ray_jobs import RayJobs
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
-
-LARGEST_PACKAGE = 100 * 1024 * 1024
-"""Bytes of a package; Ray's own limit for what is uploaded to its head."""
-
-_LEFT_OUT = frozenset({".git", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
-_OURS = ("services", "steersman")
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(spec: trainer_pb2.RunSpec, folder: Path) -> trainer_pb2.RunSpec:
@@ -40,12 +31,9 @@ def pack(spec: trainer_pb2.RunSpec, folder: Path) -> trainer_pb2.RunSpec:
     """
     packed = trainer_pb2.RunSpec()
     packed.CopyFrom(spec)
-    if not (spec.code.working_dir or spec.code.py_modules):
-        packed.ClearField("code")
-        return packed
-    if spec.code.working_dir:
-        packed.code.working_dir = _packed(spec.code.working_dir, folder, is_module=False)
-    packed.code.py_modules[:] = [_packed(path, folder, is_module=True) for path in spec.code.py_modules]
+    packed.ClearField("code")
+    if spec.code.working_dir or spec.code.py_modules:
+        packed.code.CopyFrom(pack_code(spec.code, folder))
     return packed
 
 
@@ -80,60 +68,3 @@ async def _uploaded(path: str, ray_jobs: RayJobs) -> str:
         raise InvalidArgumentError(f"cannot read the run's code: {error}") from error
     # Ray knows what it has to unpack by this name.
     return await ray_jobs.upload(f"_ray_pkg_{Path(path).stem}.zip", content)
-
-
-def _packed(given: str, folder: Path, *, is_module: bool) -> str:
-    if "://" in given:
-        return given
-    source = Path(given)
-    if source.is_dir():
-        content = _zipped(source, source.parent if is_module else source)
-        hidden = _OURS if not is_module else ()
-        if found := [name for name in hidden if (source / name).exists()]:
-            raise InvalidArgumentError(
-                f"expected a working folder that does not hide Steersman's own modules, got {given!r} with "
-                f"{found[0]!r} in it"
-            )
-    elif zipfile.is_zipfile(source):
-        content = source.read_bytes()
-    else:
-        raise InvalidArgumentError(
-            f"expected a folder or a .zip file on the trainer's machine, or a URI, got {given!r}"
-        )
-    if len(content) > LARGEST_PACKAGE:
-        raise InvalidArgumentError(
-            f"expected code of at most {LARGEST_PACKAGE // 2**20} MiB packed, got {len(content) / 2**20:.0f} MiB of "
-            f"{given!r}"
-        )
-    package = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"
-    folder.mkdir(parents=True, exist_ok=True)
-    if not package.exists():
-        # Whole or not at all, should the process end here.
-        unfinished = package.with_suffix(f".{id(content)}.part")
-        unfinished.write_bytes(content)
-        unfinished.replace(package)
-    return str(package)
-
-
-def _zipped(folder: Path, root: Path) -> bytes:
-    """Packs a folder so that the same files give the same bytes.
-
-    Args:
-        folder: The folder.
-        root: What the names in the package are relative to.
-    """
-    buffer = io.BytesIO()
-    size = 0
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.rglob("*")):
-            name = path.relative_to(root)
-            if not path.is_file() or _LEFT_OUT & set(name.parts):
-                continue
-            size += path.stat().st_size
-            if size > 10 * LARGEST_PACKAGE:
-                raise InvalidArgumentError(f"expected a folder of code, got {str(folder)!r} with over 1000 MiB in it")
-            information = zipfile.ZipInfo(name.as_posix(), _EPOCH)
-            information.compress_type = zipfile.ZIP_DEFLATED
-            information.external_attr = (path.stat().st_mode & 0o777) << 16
-            archive.writestr(information, path.read_bytes())
-    return buffer.getvalue()

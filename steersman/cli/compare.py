@@ -10,6 +10,7 @@ from google.protobuf import json_format
 from steersman.cli.connection import configured, connect, events, numbers_that_fit
 from steersman.cli.evaluate import show_progress
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
+from steersman.cli.own_code import PyModuleOption, WorkingDirOption, WrapperOption, add_own_code
 from steersman.cli.train import parse_settings
 from steersman.errors import InternalError
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
@@ -35,6 +36,9 @@ def compare(
         bool, typer.Option("--sequential", help="Stop when it can be told; from 160 episodes on.")
     ] = False,
     error_rate: Annotated[float, typer.Option(help="Probability of calling a difference that is none.")] = 0.05,
+    wrapper: WrapperOption = None,
+    working_dir: WorkingDirOption = "",
+    py_module: PyModuleOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Plays two policies on the same seeds and says which one is better. Ctrl-C stops it.
@@ -54,6 +58,7 @@ def compare(
             sequential=sequential,
             error_rate=error_rate,
         )
+    add_own_code(request, wrapper, working_dir, py_module)
     json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)
     comparison = run_comparison(request)
     if as_json:

@@ -13,7 +13,9 @@ from google.protobuf import json_format
 from rich.progress import Progress, TaskID
 
 from steersman.cli.connection import configured, connect, events, numbers_that_fit
+from steersman.cli.disturbances import parse_disturbance, print_curves
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
+from steersman.cli.own_code import PyModuleOption, WorkingDirOption, WrapperOption, add_own_code
 from steersman.cli.suite import read_suite, run_suite
 from steersman.cli.train import parse_settings
 from steersman.errors import InternalError, InvalidArgumentError
@@ -46,6 +48,23 @@ def evaluate(
     suite: Annotated[
         Path | None, typer.Option(help="TOML file with policies and environments; gives one table. See docs.")
     ] = None,
+    disturb: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT=STRENGTH,...",
+            help="Play again in harder environments: noise=DEVIATION of observations, drop=PROBABILITY and delay=STEPS "
+            "of actions, or an attribute and its factors, such as gravity=0.5,2; may be repeated.",
+        ),
+    ] = None,
+    video: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Film so many episodes; 3 are the best, the median and the worst. Needs --keep."
+        ),
+    ] = 0,
+    wrapper: WrapperOption = None,
+    working_dir: WorkingDirOption = "",
+    py_module: PyModuleOption = None,
     keep: Annotated[bool, typer.Option(help="Keep the report with the policy's version in MLflow.")] = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,6 +76,8 @@ def evaluate(
         steersman evaluate cartpole:3 --environment-set max_episode_steps=1000 --json
 
         steersman evaluate cartpole --against sampled --against random --against cartpole:2
+
+        steersman evaluate cartpole --video 3 --disturb noise=0.1,0.3 --disturb gravity=0.5,2
 
         steersman evaluate --suite nightly.toml
     """
@@ -76,7 +97,10 @@ def evaluate(
             step_timeout_seconds=step_timeout,
             num_workers=workers,
             record=keep,
+            videos=video,
+            disturbances=map(parse_disturbance, disturb or []),
         )
+    add_own_code(request, wrapper, working_dir, py_module)
     json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)
     with connect("evaluator", configured().evaluator_address) as channel:
         stub = evaluator_pb2_grpc.EvaluatorServiceStub(channel)
@@ -158,9 +182,14 @@ def print_report(report: evaluator_pb2.EvaluationReport) -> None:
     ]
     if report.artifact_uri:
         rows.append(("kept in", report.artifact_uri))
+    for film in report.videos:
+        words = "" if film.exact else f", not the same again: return {film.episode_return:.2f}"
+        rows.append((f"episode {film.episode} on film", f"{' and '.join(film.files)}{words}"))
     print_table("Evaluation", ("", ""), rows, "")
     if report.references:
         _print_references(report)
+    if report.robustness:
+        print_curves(report)
 
 
 def _print_references(report: evaluator_pb2.EvaluationReport) -> None:

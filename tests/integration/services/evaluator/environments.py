@@ -56,5 +56,16 @@ class Misbehaving(gymnasium.Env[Any, Any]):
         return np.zeros(4, np.float32), 1.0, self._steps == 2, False, {}
 
 
+class Blind(Misbehaving):
+    """Has nothing to show."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__("", since=2**62)
+
+    def render(self) -> None:
+        return None
+
+
+gymnasium.register("Blind-v0", f"{__name__}:Blind")
 gymnasium.register("Summing-v0", f"{__name__}:Summing")
 gymnasium.register("Misbehaving-v0", f"{__name__}:Misbehaving")

@@ -3,86 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import multiprocessing
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
-import gymnasium
 import pytest
 from google.protobuf import json_format
 
 from services.common.bundle import Bundle
-from services.common.server import Service, create_server
 from services.evaluator.archive import Archive
-from services.evaluator.requests import Defaults
-from services.evaluator.service import EvaluatorService
 from services.policy.runtime import PolicyRuntime
-from steersman import spaces
-from steersman.settings import Settings
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 from tests.bundles import write_linear_bundle
-from tests.gateways import GatewayProcess, attached_replica, gateway_process
+from tests.gateways import GatewayProcess, attached_replica
+from tests.integration.services.evaluator.serving import evaluator, played_here, report_of
 from tests.integration.services.gateway.counting import write_counting_bundle
 from tests.ports import free_address
 
 pytestmark = pytest.mark.integration
-
-
-_ENVIRONMENTS = "tests.integration.services.evaluator.environments"
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with gateway_process(tmp_path_factory.mktemp("gateway")) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    bounds = spaces.from_gymnasium(gymnasium.make("CartPole-v1").observation_space)
-    return write_linear_bundle(tmp_path_factory.mktemp("bundle"), bounds=bounds)
-
-
-@asynccontextmanager
-async def evaluator(
-    gateway_address: str, archive: Archive | None = None
-) -> AsyncIterator[evaluator_pb2_grpc.EvaluatorServiceAsyncStub]:
-    servicer = EvaluatorService(Defaults(gateway_address, modules=(_ENVIRONMENTS,)), archive)
-    register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)
-    services = [Service("steersman.v1.EvaluatorService", register)]
-    server = create_server(Settings(), "127.0.0.1:0", services, grace_seconds=0)
-    await server.start()
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        yield evaluator_pb2_grpc.EvaluatorServiceStub(channel)
-    await server.stop()
-
-
-async def report_of(
-    stub: evaluator_pb2_grpc.EvaluatorServiceAsyncStub, request: evaluator_pb2.EvaluateRequest
-) -> evaluator_pb2.EvaluationReport:
-    events = [event async for event in stub.Evaluate(request)]
-    assert all(event.HasField("progress") for event in events[:-1])
-    assert events[-2].progress.episodes_done == events[-2].progress.episodes_total
-    return events[-1].report
-
-
-def played_here(bundle: Bundle, seed: int) -> float:
-    """Plays one episode with the policy in this process."""
-    runtime = PolicyRuntime(bundle)
-    environment = gymnasium.make("CartPole-v1")
-    observation, _ = environment.reset(seed=seed)
-    total, ended = 0.0, False
-    while not ended:
-        action = runtime.compute({"observation": observation[None]})["action"][0]
-        observation, reward, terminated, truncated, _ = environment.step(action)
-        total += float(reward)
-        ended = terminated or truncated
-    return total
 
 
 async def test_a_report_says_what_was_served(gateway: GatewayProcess, bundle: Bundle) -> None:
@@ -107,11 +47,25 @@ async def test_a_report_says_what_was_served(gateway: GatewayProcess, bundle: Bu
     ("fields", "code", "words"),
     [
         ({"policy": "nobody"}, grpc.StatusCode.NOT_FOUND, "'nobody'"),
-        ({"environment_id": "CartPol-v1"}, grpc.StatusCode.INVALID_ARGUMENT, "did you mean CartPole-v1"),
+        ({"environment_id": "CartPol-v1"}, grpc.StatusCode.INVALID_ARGUMENT, "near matches: CartPole-v1"),
         (
             {"environment_id": "Pendulum-v1"},
             grpc.StatusCode.INVALID_ARGUMENT,
             "expected an environment with observation space Box([-4.8",
+        ),
+        ({"environment_id": "antigravity:CartPole-v1"}, grpc.StatusCode.INVALID_ARGUMENT, "comes with `code`"),
+        (
+            {"wrappers": [{"path": "gymnasium.wrappers:NoSuch"}]},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "cannot import the wrapper 'gymnasium.wrappers:NoSuch'",
+        ),
+        ({"code": {"working_dir": "/no/such"}}, grpc.StatusCode.INVALID_ARGUMENT, "got '/no/such'"),
+        ({"videos": 17, "record": True}, grpc.StatusCode.INVALID_ARGUMENT, "at most 16 videos, got 17"),
+        ({"videos": 1}, grpc.StatusCode.INVALID_ARGUMENT, "a report that is kept"),
+        (
+            {"disturbances": [{"kind": 4, "attribute": "gravitas", "strengths": [2]}]},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "near matches: gravity",
         ),
         ({"environment_kwargs": {"no_such": 1}}, grpc.StatusCode.INVALID_ARGUMENT, "no_such"),
         ({"environment_kwargs": {"x": float("nan")}}, grpc.StatusCode.INVALID_ARGUMENT, "JSON"),

@@ -3,10 +3,13 @@ from typing import Any
 import gymnasium
 import pytest
 
-from services.evaluator.environments import Environment, check_spaces, close_environments, make_environments
+from services.common.environments import Environment
+from services.evaluator.environments import Recipe, check_spaces, close_environments, make_environments
+from services.evaluator.raw_rewards import RAW_REWARD
 from steersman import spaces
 from steersman.errors import InvalidArgumentError
-from steersman.v1 import common_pb2
+from steersman.v1 import common_pb2, trainer_pb2
+from steersman.v1.trainer_pb2 import EnvironmentWrapper
 
 
 class Unclosable(gymnasium.Env[Any, Any]):
@@ -19,9 +22,17 @@ class Unclosable(gymnasium.Env[Any, Any]):
         raise RuntimeError("stuck")
 
 
+def recipe(
+    environment_id: str, wrappers: tuple[EnvironmentWrapper, ...] = (), kwargs: dict[str, Any] | None = None
+) -> Recipe:
+    environment = trainer_pb2.Environment(id=environment_id, wrappers=wrappers)
+    environment.kwargs.update(kwargs or {})
+    return Recipe(environment)
+
+
 def made(environment_id: str, kwargs: dict[str, Any], count: int = 1) -> list[Environment]:
     environments: list[Environment] = []
-    make_environments(environment_id, kwargs, count, environments)
+    make_environments(recipe(environment_id, kwargs=kwargs), count, environments)
     close_environments(environments)
     return environments
 
@@ -44,9 +55,8 @@ def test_environments_are_made_with_their_arguments() -> None:
 @pytest.mark.parametrize(
     ("environment_id", "kwargs", "words"),
     [
-        ("CartPol-v1", {}, "did you mean CartPole-v1"),
+        ("CartPol-v1", {}, "near matches: CartPole-v1"),
         ("", {}, "expected a registered Gymnasium environment, got ''"),
-        ("antigravity:CartPole-v1", {}, "expected a registered Gymnasium environment"),
         ("CartPole-v1", {"no_such": 1}, "expected arguments that CartPole-v1 takes, got {'no_such': 1}.*no_such"),
         ("CartPole-v1", {"max_episode_steps": 0}, "max_episode_steps"),
         ("CartPole-v1", {"render_mode": ["x"]}, "expected arguments that CartPole-v1 takes"),
@@ -85,3 +95,36 @@ def test_spaces_with_parts_are_compared_too() -> None:
         match=r"space Tuple\(Discrete\(32\), Discrete\(12\), .*got Tuple\(Discrete\(32\), Discrete\(11\)",
     ):
         check_spaces(environment, spec)
+
+
+def test_wrappers_change_rewards_but_not_returns() -> None:
+    """Every reward is halved by one wrapper, and the other one repeats each action."""
+    wrappers = (
+        EnvironmentWrapper(path=f"{__name__}:halved"),
+        EnvironmentWrapper(path=f"{__name__}:Twice"),
+    )
+    environments: list[Environment] = []
+    make_environments(recipe("CartPole-v1", wrappers), 1, environments)
+    (environment,) = environments
+    environment.reset(seed=1)
+    for _ in range(3):
+        _, reward, _, _, info = environment.step(0)
+        assert (reward, info[RAW_REWARD]) == (1.0, 2.0)
+
+
+def halved(environment: Environment) -> Environment:
+    return gymnasium.wrappers.TransformReward(environment, lambda reward: float(reward) / 2)
+
+
+class Twice(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Takes each action twice, and one step in a reset, which belongs to no episode."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self.env.reset(seed=seed, options=options)
+        observation, *_ = self.env.step(1)
+        return observation, {}
+
+    def step(self, action: int) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        _, first, *_ = self.env.step(action)
+        observation, second, terminated, truncated, info = self.env.step(action)
+        return observation, float(first) + float(second), terminated, truncated, info

@@ -151,3 +151,48 @@ def test_a_partial_report_is_printed_before_the_error(steersman: CommandLine, ev
     assert result.exit_code == 1
     assert "2, partial: the environment raised" in result.output
     assert "Error: the environment raised" in result.errors
+
+
+def test_wrappers_code_films_and_disturbances_are_asked_for(
+    steersman: CommandLine, evaluator: Evaluator, tmp_path: Path
+) -> None:
+    options = ["--video", "3", "--wrapper", 'boat:Sail{"area": 3}', "--working-dir", str(tmp_path)]
+    disturbances = ["noise=0.1,0.3", "drop=0.5", "delay=2", "gravity=0.5,2"]
+    result = steersman("evaluate", "cartpole", *options, *(f"--disturb={each}" for each in disturbances))
+    assert result.exit_code == 0, result.errors
+    (asked,) = evaluator.asked
+    assert (asked.videos, asked.code.working_dir) == (3, str(tmp_path))
+    assert (asked.wrappers[0].path, dict(asked.wrappers[0].kwargs)) == ("boat:Sail", {"area": 3})
+    assert [(each.kind, each.attribute, list(each.strengths)) for each in asked.disturbances] == [
+        (evaluator_pb2.DISTURBANCE_KIND_OBSERVATION_NOISE, "", [0.1, 0.3]),
+        (evaluator_pb2.DISTURBANCE_KIND_DROPPED_ACTIONS, "", [0.5]),
+        (evaluator_pb2.DISTURBANCE_KIND_DELAYED_ACTIONS, "", [2]),
+        (evaluator_pb2.DISTURBANCE_KIND_PARAMETER, "gravity", [0.5, 2]),
+    ]
+
+
+@pytest.mark.parametrize("text", ["gravity", "=1", "noise=", "noise=much"])
+def test_a_disturbance_that_is_none_is_refused(steersman: CommandLine, evaluator: Evaluator, text: str) -> None:
+    result = steersman("evaluate", "cartpole", "--disturb", text)
+    assert result.exit_code == 1
+    assert f"a disturbance like noise=0.1,0.3 or gravity=0.5,2, got {text!r}" in result.errors
+    assert not evaluator.asked
+
+
+def test_curves_and_films_are_shown(steersman: CommandLine, evaluator: Evaluator) -> None:
+    told = evaluator_pb2.EvaluateResponse()
+    told.CopyFrom(REPORT)
+    told.report.videos.add(episode=1, files=["episode-1.mp4", "episode-1.gif"], exact=True)
+    told.report.videos.add(episode=0, files=["episode-0.mp4"], episode_return=7.0)
+    curve = told.report.robustness.add()
+    curve.disturbance.attribute, curve.disturbance.kind = "gravity", evaluator_pb2.DISTURBANCE_KIND_PARAMETER
+    curve.points.add(strength=0.5, mean=41.5)
+    curve = told.report.robustness.add()
+    curve.disturbance.kind = evaluator_pb2.DISTURBANCE_KIND_DELAYED_ACTIONS
+    curve.points.add(strength=3, mean=12.25, success_rate=0.5)
+    evaluator.story = [told]
+    output = steersman("evaluate", "cartpole").output
+    for words in ("episode-1.mp4 and episode-1.gif", "not the same again: return 7.00", "gravity", "41.50"):
+        assert words in output
+    for words in ("delay", "12.25", "50.0%"):
+        assert words in output
