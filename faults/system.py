@@ -90,14 +90,14 @@ class System:
             raise UnavailableError("expected the stack's supervisor to run, but it does not answer")
         return found
 
-    async def deploy(self, version: int, bundle: Bundle) -> None:
-        """Asks for a version, and does not wait for it.
+    async def deploy(self, version: int, bundle: Bundle, replicas: int = REPLICAS) -> None:
+        """Asks for a version with so many replicas, and does not wait for it.
 
         Raises:
             SteersmanError: If the gateway refuses.
         """
         request = deployment_pb2.DeployRequest(
-            policy=POLICY, version=version, bundle_uri=str(bundle.folder), replicas=REPLICAS
+            policy=POLICY, version=version, bundle_uri=str(bundle.folder), replicas=replicas
         )
         async with self._admin() as stub:
             await stub.Deploy(request, timeout=30)

@@ -1,0 +1,28 @@
+"""What Locust loads for `python -m loadtest web`: the users, and their options."""
+
+import locust
+
+from loadtest.options import add_arguments
+from loadtest.users import (
+    Admin,
+    PacedVectorActor,
+    RecurrentActor,
+    Robot,
+    SlowReader,
+    StreamingActor,
+    UnaryActor,
+    VectorActor,
+)
+
+__all__ = [
+    "Admin",
+    "PacedVectorActor",
+    "RecurrentActor",
+    "Robot",
+    "SlowReader",
+    "StreamingActor",
+    "UnaryActor",
+    "VectorActor",
+]
+
+locust.events.init_command_line_parser.add_listener(add_arguments)  # type: ignore[no-untyped-call] # its signature

@@ -1,0 +1,269 @@
+"""The scenarios: who asks, how many of them, and what happens meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+
+from faults import catalogue
+from faults.models import write_working_bundle
+from faults.system import POLICY as STEADY
+from faults.system import System, running_system
+from loadtest import shapes
+from loadtest.models import POLICY, write_wide_mlp
+from loadtest.objectives import judge
+from loadtest.options import LoadOptions
+from loadtest.report import Report
+from loadtest.runner import Plan, Run
+from loadtest.system import loaded_system
+from loadtest.timeline import Timeline, percentile
+from loadtest.users import PacedVectorActor, Robot, StreamingActor, UnaryActor, VectorActor
+
+_MOST_REPLICAS = 4
+_SETTLE_SECONDS = 6.0
+"""Time under load before the first fault, and between two."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What may be said of a scenario.
+
+    Attributes:
+        objectives: What has to hold, by name.
+        users: Users at the most; 0 for the scenario's own number.
+        seconds: How long a soak lasts.
+        rate: Requests per second of a paced user; 0 for the scenario's own.
+        web_port: Port of Locust's web page; 0 for none.
+        address: A gateway to be used instead of a stack of its own; for the scenarios that can.
+        options: What users are told, where there is such a gateway.
+    """
+
+    objectives: dict[str, float]
+    users: int = 0
+    seconds: float = 600.0
+    rate: float = 0.0
+    web_port: int = 0
+    address: str = ""
+    options: LoadOptions = field(default_factory=LoadOptions)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario.
+
+    Attributes:
+        name: Its name.
+        description: What happens, in a sentence or two.
+        run: Runs it.
+        takes_address: Whether it can do without a stack of its own.
+    """
+
+    name: str
+    description: str
+    run: Callable[[Scenario, Scope, Tell], Report]
+    takes_address: bool = False
+
+
+def _autoscaling(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
+    users = scope.users or 16
+    shape = shapes.ladder(users, step_seconds=20, plateau_seconds=60, rest_seconds=75)
+    options = LoadOptions(policy=POLICY, vector_size=64, rate=scope.rate or 5.0, timeout=30)
+    timeline = Timeline()
+    tell("starting a stack and deploying the policy")
+    with loaded_system(write_wide_mlp, POLICY, (1, _MOST_REPLICAS)) as system:
+        address = system.settings.gateway_address
+        plan = Plan({PacedVectorActor: 1}, shape, options, address, scope.web_port, system.replicas, system.processes)
+        with Run(plan, timeline) as run:
+            run.wait(tell)
+        tell("stopping the stack")
+    return _report(scenario, scope, timeline)
+
+
+def _chaos(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
+    timeline = Timeline()
+    events: list[tuple[str, float, float]] = []
+    faults = _Faults()
+    tell("starting a stack with two gateway processes and two replicas")
+    with faults as system:
+        options = LoadOptions(policy=STEADY, rate=scope.rate or 10.0)
+        kinds = {Robot: 2, UnaryActor: 1, StreamingActor: 1}
+        shape = shapes.soak(scope.users or 12, 1e6)
+        plan = Plan(_calm(kinds), shape, options, system.settings.gateway_address, scope.web_port)
+        with Run(plan, timeline) as run:
+            for name, work in _EVENTS.items():
+                gevent.sleep(_SETTLE_SECONDS)
+                run.mark("swap" if name == "version swapped" else "fault", name)
+                tell(name)
+                began = run.now
+                faults.make(work)
+                events.append((name, began, run.now))
+                run.mark("fault", f"{name}: over")
+            gevent.sleep(_SETTLE_SECONDS)
+        tell("stopping the stack")
+    facts = {}
+    for name, began, ended in events:
+        p99 = percentile(timeline.within(int(began), ended).latencies, 99)
+        gap = timeline.longest_gap(began, ended)
+        facts[name] = (
+            f"p99 {p99:.1f} ms, longest gap between two answers {gap * 1000:.0f} ms, over after {ended - began:.1f} s"
+        )
+    return _report(scenario, scope, timeline, facts)
+
+
+def _soak(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
+    timeline = Timeline()
+    tell("starting a stack and deploying the policy")
+    with loaded_system(write_working_bundle, "soaked", (1, 1)) as system:
+        options = LoadOptions(policy="soaked")
+        kinds = {UnaryActor: 2, StreamingActor: 2, VectorActor: 1}
+        plan = Plan(
+            _calm(kinds),
+            shapes.soak(scope.users or 10, scope.seconds),
+            options,
+            system.settings.gateway_address,
+            scope.web_port,
+            system.replicas,
+            system.processes,
+        )
+        with Run(plan, timeline) as run:
+            run.wait(tell)
+        tell("stopping the stack")
+    return _report(scenario, scope, timeline, {"requests": len(timeline.answered)})
+
+
+def _knee(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
+    timeline = Timeline()
+    with contextlib.ExitStack() as opened:
+        replicas = processes = None
+        address, options = scope.address, scope.options
+        if not address:
+            tell("starting a stack and deploying the policy")
+            system = opened.enter_context(loaded_system(write_working_bundle, "small", (1, 1)))
+            address, options = system.settings.gateway_address, LoadOptions(policy="small")
+            replicas, processes = system.replicas, system.processes
+
+        def holds(level: shapes.Level) -> bool:
+            # Users had the first half to come.
+            ended = max(timeline.requests, default=0) + 1
+            requests = timeline.within(ended - level.seconds / 2, ended)
+            p99 = percentile(requests.latencies, 99)
+            bound = scope.objectives.get("p99_milliseconds", float("inf"))
+            return p99 is not None and p99 <= bound and not requests.failures
+
+        shape = shapes.Knee(scope.users or 4, 10.0, holds)
+        kinds: dict[Any, int] = {Robot: 1} if scope.rate else {StreamingActor: 1}
+        plan = Plan(kinds, shape, options, address, scope.web_port, replicas, processes)
+        with Run(plan, timeline) as run:
+            run.wait(tell)
+    at = [stretch for stretch in timeline.stretches if stretch.users == shape.capacity]
+    facts: dict[str, Any] = {"capacity in users": shape.capacity}
+    if at:
+        seconds = at[0].ended - at[0].began
+        facts["capacity in requests per second"] = len(timeline.within(at[0].began, at[0].ended).latencies) / seconds
+    # The level that broke is what was looked for, not a failure of the system.
+    return Report(scenario.name, scenario.description, timeline, [], facts)
+
+
+def _report(scenario: Scenario, scope: Scope, timeline: Timeline, facts: dict[str, Any] | None = None) -> Report:
+    verdicts = judge(scope.objectives, timeline)
+    return Report(scenario.name, scenario.description, timeline, verdicts, facts or {})
+
+
+def _calm(kinds: dict[Any, int]) -> dict[Any, int]:
+    """Has users that ask without a pause make one, so that what is measured is not how much a machine can do."""
+
+    def pause(_: Any) -> float:  # noqa: ANN401 - Locust's user
+        return 0.05
+
+    return {
+        kind if issubclass(kind, Robot) else type(kind.__name__, (kind,), {"wait_time": pause}): weight
+        for kind, weight in kinds.items()
+    }
+
+
+async def _swap(system: System) -> None:
+    """Deploys another version, and waits until every gateway process and every replica has it."""
+    system.version = system.next_version()
+    system.bundle = write_working_bundle(system.folder / f"version-{system.version}", seed=1)
+    await system.deploy(system.version, system.bundle)
+    await system.until_healthy()
+
+
+async def _scale_down_and_up(system: System) -> None:
+    await system.deploy(system.version, system.bundle, replicas=1)
+    await system.until(lambda deployment: deployment.replicas_ready == 1, 60)
+    await system.deploy(system.version, system.bundle)
+    await system.until_healthy()
+
+
+_EVENTS = {
+    "replica killed": catalogue.FAULTS["replica-killed"].make,
+    "version swapped": _swap,
+    "scaled down and up again": _scale_down_and_up,
+    "gateway process terminated": catalogue.FAULTS["gateway-terminated"].make,
+    "Serve controller killed": catalogue.FAULTS["serve-controller-killed"].make,
+}
+
+
+class _Faults:
+    """The system that faults are made in, which wants an event loop of its own."""
+
+    def __enter__(self) -> System:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="faults", daemon=True)
+        self._thread.start()
+        self._running = running_system()
+        self._system: System = self._wait(self._running.__aenter__())
+        system: System = self._system
+        return system
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._wait(self._running.__aexit__(None, None, None))
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def make(self, work: Any) -> None:  # noqa: ANN401 - a coroutine function
+        """Has something happen, and returns when the system is healthy again; users go on meanwhile."""
+        self._wait(work(self._system))
+
+    def _wait(self, work: Any) -> Any:  # noqa: ANN401 - a coroutine, and what it gives
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while not future.done():
+            gevent.sleep(0.05)
+        return future.result()
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            "autoscaling",
+            "Actors with 64 environments each ask a wide network with random weights five times a second: ever more of "
+            "them until one replica is too few, then a plateau, then one actor until the replicas are gone again.",
+            _autoscaling,
+        ),
+        Scenario(
+            "chaos",
+            "Under steady load a replica is killed, a version swapped, a replica taken away and given back, one of two "
+            "gateway processes terminated, and Ray Serve's controller killed.",
+            _chaos,
+        ),
+        Scenario("soak", "The same load for a long time, while the memory of each process is followed.", _soak),
+        Scenario(
+            "knee",
+            "Ever more actors until the objective for the latency breaks; the last level that held is the capacity.",
+            _knee,
+            takes_address=True,
+        ),
+    )
+}

@@ -1,0 +1,110 @@
+"""Every kind of user, against a real gateway and a real replica."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loadtest.objectives import judge
+from loadtest.options import LoadOptions
+from loadtest.runner import Plan, Run
+from loadtest.shapes import Level, Levels, soak
+from loadtest.timeline import Timeline
+from loadtest.users import (
+    PacedVectorActor,
+    PolicyUser,
+    RecurrentActor,
+    Robot,
+    SlowReader,
+    StreamingActor,
+    UnaryActor,
+    VectorActor,
+)
+from steersman.aio import PolicyClient
+from tests.bundles import write_linear_bundle, write_recurrent_bundle
+from tests.gateways import GatewayProcess, gateway_process, replica_process, until_described
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+_KINDS = (UnaryActor, StreamingActor, VectorActor, Robot, PacedVectorActor, SlowReader)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    folder = tmp_path_factory.mktemp("gateway")
+    linear, recurrent = write_linear_bundle(folder / "linear"), write_recurrent_bundle(folder / "recurrent")
+    with (
+        gateway_process(folder) as process,
+        replica_process("linear", linear, process),
+        replica_process("recurrent", recurrent, process),
+    ):
+        asyncio.run(_until_served(process, "linear", "recurrent"))
+        yield process
+
+
+async def _until_served(gateway: GatewayProcess, *policies: str) -> None:
+    for policy in policies:
+        async with PolicyClient(policy, address=gateway.address) as client:
+            await until_described(client)
+
+
+def ran(gateway: GatewayProcess, kinds: dict[type[PolicyUser], int], shape: Levels, options: LoadOptions) -> Timeline:
+    timeline = Timeline()
+    told: list[str] = []
+    with Run(Plan(kinds, shape, options, gateway.address), timeline) as run:
+        run.wait(told.append)
+    assert told
+    return timeline
+
+
+def test_every_kind_of_user_is_answered(gateway: GatewayProcess) -> None:
+    options = LoadOptions(policy="linear", slow_seconds=0.2, vector_size=16)
+    timeline = ran(gateway, dict.fromkeys(_KINDS, 1), soak(len(_KINDS), 6), options)
+
+    assert timeline.kinds() == sorted(kind.kind for kind in _KINDS)
+    for kind in _KINDS:
+        requests = timeline.within(0, 10, kind.kind)
+        assert not requests.failures
+        assert len(requests.latencies) > 2, kind
+        size = {"vectorised actor": 16, "paced vectorised actor": 16, "slow reader": 32}.get(kind.kind, 1)
+        assert requests.observations == size * len(requests.latencies), kind
+    paced = sum(len(timeline.within(0, 10, kind.kind).latencies) for kind in (Robot, PacedVectorActor))
+    assert timeline.offered_within(0, 10) >= paced - 8, "bursts may be in flight at the end"
+    assert timeline.stretches[0].users == len(_KINDS)
+    assert timeline.served, "the gateway told of its replicas"
+    assert timeline.served[-1].ready == 1
+    assert timeline.generator
+    assert all(verdict.holds for verdict in judge({"error_rate": 0.0}, timeline))
+
+
+def test_a_recurrent_actor_hands_on_its_state(gateway: GatewayProcess, tmp_path: Path) -> None:
+    np.save(tmp_path / "observations.npy", np.ones((5, 1), np.float32))
+    options = LoadOptions(policy="recurrent", recording=tmp_path / "observations.npy")
+    timeline = ran(gateway, {RecurrentActor: 1}, soak(2, 3), options)
+    requests = timeline.within(0, 10)
+    assert not requests.failures
+    assert len(requests.latencies) > 5
+
+
+def test_users_come_and_go_with_the_levels(gateway: GatewayProcess) -> None:
+    levels = Levels([Level(2, 2, "ladder"), Level(4, 2, "plateau"), Level(1, 2, "rest")])
+    timeline = ran(gateway, {StreamingActor: 1}, levels, LoadOptions(policy="linear"))
+    assert [(stretch.users, stretch.phase) for stretch in timeline.stretches] == [
+        (2, "ladder"),
+        (4, "plateau"),
+        (1, "rest"),
+    ]
+
+
+def test_failures_are_counted_by_status(gateway: GatewayProcess, tmp_path: Path) -> None:
+    np.save(tmp_path / "observations.npy", np.ones((5, 3), np.float32))
+    options = LoadOptions(policy="linear", recording=tmp_path / "observations.npy")
+    timeline = ran(gateway, {UnaryActor: 1}, soak(1, 2), options)
+    failures = timeline.within(0, 10).failures
+    assert failures
+    assert all(failure.startswith("INVALID_ARGUMENT: ") for failure in failures)
+    assert not judge({"error_rate": 0.0}, timeline)[0].holds
