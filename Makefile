@@ -13,12 +13,12 @@ INSTALLED := $(VENV)/.installed
 STUBS := steersman/v1/__init__.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs demo test test-long train-check bench faults format docs clean
+.PHONY: help setup up down status logs demo test test-long train-check bench faults loadtest loadtest-compare format docs clean
 
 help: ## List what can be made
 	@echo "Steersman: train, serve and evaluate reinforcement-learning policies."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "Whatever needs an installation makes it first. Settings: docs/settings.md."
 
@@ -58,6 +58,14 @@ bench: setup ## Measure against a bare server and Ray Serve; ten minutes of an o
 
 faults: setup ## Kill, hang and break parts of a stack under load, and count what clients notice; five minutes
 	$(BIN)/python -m faults
+
+SCENARIO ?= autoscaling
+DURATION ?= 600
+loadtest: setup ## Load a stack with Locust and judge it: SCENARIO=autoscaling, chaos, soak or knee; five minutes
+	$(BIN)/python -m loadtest run --scenario $(SCENARIO) --duration $(DURATION)
+
+loadtest-compare: setup ## The same load on Ray Serve's own gRPC ingress, side by side; seven minutes
+	$(BIN)/python -m loadtest run --scenario compare
 
 format: setup ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .

@@ -55,19 +55,20 @@ def run(
     scope = Scope(read_objectives(scenario, objectives), users, duration, rate, web, host, options)
     try:
         with console.status("") as status:
-            report = chosen.run(chosen, scope, status.update)
+            reports = chosen.run(chosen, scope, status.update)
     except SteersmanError as error:
         console.print(f"[bold red]Error:[/] {error}", highlight=False)
         raise typer.Exit(2) from None
     folder = output or settings().var_dir / "loadtest"
-    paths = write_report(folder, report, html_page(report))
-    console.print(levels_table(report))
-    for name, fact in report.facts.items():
-        console.print(f"{name}: {fact}", highlight=False)
-    if report.verdicts:
-        console.print(verdicts_table(report))
+    paths = write_report(folder, reports, html_page(reports))
+    for report in reports:
+        console.print(levels_table(report))
+        for name, fact in report.facts.items():
+            console.print(f"{name}: {fact}", highlight=False)
+        if report.verdicts:
+            console.print(verdicts_table(report))
     console.print(f"Written to {' and '.join(map(str, paths))}.", highlight=False, soft_wrap=True)
-    if not report.holds:
+    if not all(report.holds for report in reports):
         raise typer.Exit(1)
 
 

@@ -125,26 +125,39 @@ def generator_bound(timeline: Timeline, stretch: Stretch) -> bool:
 
 
 def served_share(timeline: Timeline, stretch: Stretch) -> float | None:
-    """Gives the share of what paced users offered on a level that was answered; None if there was none of it."""
-    began = min(stretch.began + _SETTLED_SECONDS, stretch.ended)
-    offered = timeline.offered_within(began, stretch.ended)
-    answered = len(timeline.within(began, stretch.ended).latencies)
-    return min(1.0, answered / offered) if offered else None
+    """Gives the share of what paced users had time for on a level that was answered; None where nobody is paced.
+
+    On a plateau only its second half counts: replicas that it needs are still starting at its beginning.
+    """
+    began = judged_from(stretch)
+    missed = timeline.missed_within(began, stretch.ended)
+    requests = timeline.within(began, stretch.ended)
+    offered = len(requests.latencies) + requests.failures.total() + missed
+    return len(requests.latencies) / offered if offered and timeline.is_paced else None
+
+
+def judged_from(stretch: Stretch) -> float:
+    """Gives the time from which a level counts: once its users, and of a plateau its replicas, have come."""
+    settles = (stretch.ended - stretch.began) / 2 if stretch.phase == "plateau" else _SETTLED_SECONDS
+    return min(stretch.began + settles, stretch.ended)
 
 
 def slowest_scale_up(timeline: Timeline) -> float | None:
-    """Gives the seconds from the overload that made for a new replica until it was ready, at most; None without one."""
-    slowest = None
+    """Gives the seconds until a replica that an overload made for was ready, at most; None if no replica came.
+
+    The first one of a level counts from the overload, the others from when they were wanted. An overload begins with
+    the level; or, as a level may show only after a while that it is too much, where observations begin to wait without
+    a pause until another replica is wanted.
+    """
+    slowest, counted = None, 0.0
     for before, after in itertools.pairwise(timeline.served):
         if after.ready > before.ready:
-            steps = [stretch.began for stretch in timeline.stretches if stretch.began <= after.time]
-            # A level may show only after a while that it is too much: then its decision is what counts from.
-            decided = [
-                entry.time for entry in timeline.served if entry.wanted >= after.ready and entry.time <= after.time
-            ]
-            since = max([*steps[-1:], *_overloaded_since(timeline, min(decided, default=after.time))], default=0.0)
-            took = after.time - since
-            slowest = took if slowest is None else max(slowest, took)
+            level = max((stretch.began for stretch in timeline.stretches if stretch.began <= after.time), default=0.0)
+            wanted = min(entry.time for entry in timeline.served if entry.wanted >= after.ready)
+            is_first = counted < level or slowest is None
+            since = max([level, *_overloaded_since(timeline, wanted)]) if is_first else wanted
+            counted = after.time
+            slowest = max(slowest or 0.0, after.time - since)
     return slowest
 
 
@@ -204,10 +217,7 @@ def _p99(bound: float, timeline: Timeline) -> list[Verdict]:
     judged = [stretch for stretch in timeline.stretches if stretch.phase == "plateau"] or timeline.stretches
     if not judged:
         return [Verdict("p99_milliseconds", bound, None, holds=False)]
-    began, ended = judged[0].began, judged[-1].ended
-    # Replicas that a level needs are still starting at its beginning.
-    if judged[0].phase == "plateau":
-        began += (ended - began) / 2
+    began, ended = judged_from(judged[0]), judged[-1].ended
     return [
         _at_most(f"p99_milliseconds of {kind}", bound, percentile(timeline.within(began, ended, kind).latencies, 99))
         for kind in timeline.kinds()

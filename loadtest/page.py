@@ -57,27 +57,42 @@ class _Chart:
     steps: bool = False
 
 
-def html_page(report: Report) -> str:
-    """Writes the page."""
+def html_page(reports: Sequence[Report]) -> str:
+    """Writes the page.
+
+    Args:
+        reports: One; or those of the systems of a comparison.
+    """
+    title = " and ".join(report.scenario for report in reports)
+    end = max(_end(report.timeline) for report in reports)
+    bodies = "".join(_body(report, end) for report in reports)
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<title>Steersman: load test {html.escape(title)}</title><style>{_STYLE}</style>{bodies}</html>\n"
+    )
+
+
+def _body(report: Report, end: float) -> str:
     timeline = report.timeline
-    end = _end(timeline)
     marks = [mark for mark in timeline.marks if mark.kind != "level"]
     charts = "".join(_draw(chart, end, marks) for chart in _charts(timeline) if any(chart.series.values()))
-    verdict = "holds" if report.holds else "missed"
     facts = "".join(
         f"<li>{html.escape(name)}: {html.escape(_text(value))}</li>" for name, value in report.facts.items()
     )
+    verdict = f"<span class='{_verdict(report)}'>{_verdict(report)}</span>" if report.verdicts else ""
     return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>Steersman: load test {html.escape(report.scenario)}</title><style>{_STYLE}</style>"
-        f"<h1>Load test: {html.escape(report.scenario)} <span class='{verdict}'>{verdict}</span></h1>"
+        f"<h1>Load test: {html.escape(report.scenario)} {verdict}</h1>"
         f"<p>{html.escape(report.description)}</p><p class='soft'>{html.escape(json.dumps(machine()))}</p>"
-        f"<h2>What had to hold</h2>{_verdicts(report)}"
-        f"<h2>Over time</h2><p class='soft'>Seconds since the beginning. Vertical lines: replicas (dashed, blue), "
+        + (f"<h2>What had to hold</h2>{_verdicts(report)}" if report.verdicts else "")
+        + (f"<h2>What was found</h2><ul>{facts}</ul>" if facts else "")
+        + "<h2>Over time</h2><p class='soft'>Seconds since the beginning. Vertical lines: replicas (dashed, blue), "
         f"versions (dashed, green), faults (red); they are listed below.</p>{charts}"
-        f"<h2>The levels</h2>{_levels(report)}"
-        f"<h2>What happened</h2>{_marks(marks)}" + (f"<h2>Besides</h2><ul>{facts}</ul>" if facts else "") + "</html>\n"
+        f"<h2>The levels</h2>{_levels(report)}<h2>What happened</h2>{_marks(marks)}"
     )
+
+
+def _verdict(report: Report) -> str:
+    return "holds" if report.holds else "missed"
 
 
 def _charts(timeline: Timeline) -> list[_Chart]:

@@ -14,10 +14,8 @@ from typing import Any
 
 from rich.table import Table
 
-from loadtest.objectives import Verdict, generator_bound, memory_slopes, served_share
+from loadtest.objectives import Verdict, generator_bound, judged_from, memory_slopes, served_share
 from loadtest.timeline import Stretch, Timeline, percentile
-
-_SETTLED_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def machine() -> dict[str, Any]:
 
 def level_row(timeline: Timeline, stretch: Stretch) -> dict[str, Any]:
     """Describes a level: what was offered and served, how fast, by how many replicas."""
-    began = min(stretch.began + _SETTLED_SECONDS, stretch.ended)
+    began = judged_from(stretch)
     seconds = max(stretch.ended - began, 1e-9)
     requests = timeline.within(began, stretch.ended)
     ready = [entry.ready for entry in timeline.served if stretch.began <= entry.time < stretch.ended]
@@ -86,11 +84,18 @@ def level_row(timeline: Timeline, stretch: Stretch) -> dict[str, Any]:
     }
 
 
-def write_report(folder: Path, report: Report, page: str) -> list[Path]:
-    """Writes report.json and report.html into a folder, and gives their paths."""
+def write_report(folder: Path, reports: Sequence[Report], page: str) -> list[Path]:
+    """Writes report.json and report.html into a folder, and gives their paths.
+
+    Args:
+        folder: Where to.
+        reports: One, which is the JSON; or those of a comparison, which are listed.
+        page: The web page.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "report.json", folder / "report.html"]
-    paths[0].write_text(json.dumps(report.as_json(), indent=1))
+    found = [report.as_json() for report in reports]
+    paths[0].write_text(json.dumps(found[0] if len(found) == 1 else {"systems": found}))
     paths[1].write_text(page)
     return paths
 
@@ -98,7 +103,7 @@ def write_report(folder: Path, report: Report, page: str) -> list[Path]:
 def levels_table(report: Report) -> Table:
     """Shows the levels."""
     table = Table(title=f"{report.scenario}: the levels", title_justify="left")
-    for column in ("users", "phase", "requests/s", "observations/s", "p50 ms", "p99 ms", "served", "replicas", ""):
+    for column in ("users", "phase", "req/s", "obs/s", "p50 ms", "p99 ms", "served", "replicas", ""):
         table.add_column(column, justify="left" if column in {"phase", ""} else "right", no_wrap=True)
     for row in (level_row(report.timeline, stretch) for stretch in report.timeline.stretches):
         replicas = row["replicas"]

@@ -77,7 +77,7 @@ class Run:
         )
         self._environment.stop_timeout = _STOP_SECONDS
         self.bridge = Bridge()
-        share(self._environment, Shared(plan.options, self.bridge, self._offered))
+        share(self._environment, Shared(plan.options, self.bridge, self._missed))
 
     def __enter__(self) -> Self:
         self._environment.events.request.add_listener(self._took)  # type: ignore[no-untyped-call]
@@ -172,8 +172,9 @@ class Run:
         failure = str(exception) if isinstance(exception, RequestError) else repr(exception) if exception else ""
         self.timeline.add(self.now, request_type, response_time / 1000, int(context["observations"]), failure)
 
-    def _offered(self, requests: int) -> None:
-        self.timeline.offered[int(self.now)] += requests
+    def _missed(self, requests: int) -> None:
+        self.timeline.is_paced = True
+        self.timeline.missed[int(self.now)] += requests
 
 
 def _weighted(kind: type[PolicyUser], weight: int) -> type[PolicyUser]:

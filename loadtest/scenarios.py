@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import gevent
 
+from bench.systems.ray_serve import DEFAULT_POLLING, RayServe
 from faults import catalogue
 from faults.models import write_working_bundle
 from faults.system import POLICY as STEADY
@@ -23,9 +26,12 @@ from loadtest.report import Report
 from loadtest.runner import Plan, Run
 from loadtest.system import loaded_system
 from loadtest.timeline import Timeline, percentile
-from loadtest.users import PacedVectorActor, Robot, StreamingActor, UnaryActor, VectorActor
+from loadtest.users import PacedUnaryVectorActor, PacedVectorActor, Robot, StreamingActor, UnaryActor, VectorActor
 
 _MOST_REPLICAS = 4
+_VECTOR_RATE = 4.0
+"""Messages per second of an actor with 64 environments: sixteen of them are more than one replica can do."""
+
 _SETTLE_SECONDS = 6.0
 """Time under load before the first fault, and between two."""
 
@@ -62,20 +68,20 @@ class Scenario:
     Attributes:
         name: Its name.
         description: What happens, in a sentence or two.
-        run: Runs it.
+        run: Runs it, and gives a report; of a comparison, one for each system.
         takes_address: Whether it can do without a stack of its own.
     """
 
     name: str
     description: str
-    run: Callable[[Scenario, Scope, Tell], Report]
+    run: Callable[[Scenario, Scope, Tell], list[Report]]
     takes_address: bool = False
 
 
-def _autoscaling(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
+def _autoscaling(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
     users = scope.users or 16
     shape = shapes.ladder(users, step_seconds=20, plateau_seconds=60, rest_seconds=75)
-    options = LoadOptions(policy=POLICY, vector_size=64, rate=scope.rate or 5.0, timeout=30)
+    options = LoadOptions(policy=POLICY, vector_size=64, rate=scope.rate or _VECTOR_RATE, timeout=30)
     timeline = Timeline()
     tell("starting a stack and deploying the policy")
     with loaded_system(write_wide_mlp, POLICY, (1, _MOST_REPLICAS)) as system:
@@ -84,10 +90,10 @@ def _autoscaling(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
         with Run(plan, timeline) as run:
             run.wait(tell)
         tell("stopping the stack")
-    return _report(scenario, scope, timeline)
+    return [_report(scenario, scope, timeline)]
 
 
-def _chaos(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
+def _chaos(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
     timeline = Timeline()
     events: list[tuple[str, float, float]] = []
     faults = _Faults()
@@ -115,10 +121,10 @@ def _chaos(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
         facts[name] = (
             f"p99 {p99:.1f} ms, longest gap between two answers {gap * 1000:.0f} ms, over after {ended - began:.1f} s"
         )
-    return _report(scenario, scope, timeline, facts)
+    return [_report(scenario, scope, timeline, facts)]
 
 
-def _soak(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
+def _soak(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
     timeline = Timeline()
     tell("starting a stack and deploying the policy")
     with loaded_system(write_working_bundle, "soaked", (1, 1)) as system:
@@ -136,10 +142,10 @@ def _soak(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
         with Run(plan, timeline) as run:
             run.wait(tell)
         tell("stopping the stack")
-    return _report(scenario, scope, timeline, {"requests": len(timeline.answered)})
+    return [_report(scenario, scope, timeline, {"requests": len(timeline.answered)})]
 
 
-def _knee(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
+def _knee(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
     timeline = Timeline()
     with contextlib.ExitStack() as opened:
         replicas = processes = None
@@ -169,7 +175,37 @@ def _knee(scenario: Scenario, scope: Scope, tell: Tell) -> Report:
         seconds = at[0].ended - at[0].began
         facts["capacity in requests per second"] = len(timeline.within(at[0].began, at[0].ended).latencies) / seconds
     # The level that broke is what was looked for, not a failure of the system.
-    return Report(scenario.name, scenario.description, timeline, [], facts)
+    return [Report(scenario.name, scenario.description, timeline, [], facts)]
+
+
+def _compare(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
+    shape = shapes.ladder(scope.users or 16, step_seconds=20, plateau_seconds=45)
+    options = LoadOptions(policy=POLICY, vector_size=64, rate=scope.rate or _VECTOR_RATE, timeout=30)
+    ours, theirs = Timeline(), Timeline()
+    tell("starting a stack and deploying the policy")
+    with loaded_system(write_wide_mlp, POLICY, (1, _MOST_REPLICAS)) as system:
+        address = system.settings.gateway_address
+        plan = Plan({PacedUnaryVectorActor: 1}, shape, options, address, scope.web_port, system.replicas)
+        with Run(plan, ours) as run:
+            run.wait(lambda text: tell(f"steersman, {text}"))
+    tell("starting Ray Serve with its own gRPC ingress")
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = write_wide_mlp(Path(folder) / POLICY)
+        # Ray would otherwise inherit what Steersman's services choose for themselves.
+        serve = RayServe("serve-grpc", "loadtest.serve_app:autoscaled", variables=DEFAULT_POLLING)
+        limits = {"min_replicas": 1, "max_replicas": _MOST_REPLICAS}
+        try:
+            address = serve.serve({POLICY: {"policy": POLICY, "bundle": str(bundle.folder), **limits}})
+            plan = Plan({PacedUnaryVectorActor: 1}, shape, options, address, scope.web_port)
+            with Run(plan, theirs) as run:
+                run.wait(lambda text: tell(f"Ray Serve, {text}"))
+        finally:
+            serve.stop()
+    return [
+        replace(_report(scenario, scope, ours), scenario="steersman"),
+        # What it does is not Steersman's to answer for.
+        Report("Ray Serve's gRPC ingress", scenario.description, theirs, [], {}),
+    ]
 
 
 def _report(scenario: Scenario, scope: Scope, timeline: Timeline, facts: dict[str, Any] | None = None) -> Report:
@@ -248,7 +284,7 @@ SCENARIOS = {
     for scenario in (
         Scenario(
             "autoscaling",
-            "Actors with 64 environments each ask a wide network with random weights five times a second: ever more of "
+            "Actors with 64 environments each ask a wide network with random weights four times a second: ever more of "
             "them until one replica is too few, then a plateau, then one actor until the replicas are gone again.",
             _autoscaling,
         ),
@@ -264,6 +300,12 @@ SCENARIOS = {
             "Ever more actors until the objective for the latency breaks; the last level that held is the capacity.",
             _knee,
             takes_address=True,
+        ),
+        Scenario(
+            "compare",
+            "The same actors ask the same policy with the same limits of replicas, behind Steersman's gateway and then "
+            "behind Ray Serve's own gRPC ingress with Ray Serve's own autoscaling, one call for each message.",
+            _compare,
         ),
     )
 }

@@ -23,12 +23,12 @@ class Shared:
     Attributes:
         options: What they are told.
         bridge: The event loop that their clients are on.
-        offered: Told how many requests a paced user had time for.
+        missed: Told, after each request of a paced user, how many more it would have had time for.
     """
 
     options: LoadOptions
     bridge: Bridge
-    offered: Callable[[int], None] = _ignore
+    missed: Callable[[int], None] = _ignore
 
 
 def share(environment: Any, shared: Shared) -> None:  # noqa: ANN401 - Locust's environment, which is to hold it

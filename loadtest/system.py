@@ -23,6 +23,11 @@ from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 
 _READY_SECONDS = 120.0
 _POLL_SECONDS = 0.3
+_LOOK_BACK_SECONDS = 20.0
+"""How long a need for replicas is remembered: a third of the default, so that minutes show both ways."""
+
+_TARGET_SHARE = 0.5
+"""Less than the default, since replicas share the machine with the gateway and with the load generator."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,6 @@ def loaded_system(
     replicas: tuple[int, int],
     *,
     gateway_workers: int = 1,
-    look_back_seconds: float = 20.0,
 ) -> Iterator[LoadedSystem]:
     """Starts a stack on free ports, deploys a policy, and stops the stack when the block ends.
 
@@ -80,8 +84,6 @@ def loaded_system(
         policy: Its name.
         replicas: The fewest and the most.
         gateway_workers: Processes of the gateway.
-        look_back_seconds: How long a need for replicas is remembered: a third of the default, so that a load test shows
-            both ways in minutes.
 
     Raises:
         SteersmanError: If it does not start.
@@ -92,7 +94,8 @@ def loaded_system(
         update={
             "gateway_workers": gateway_workers,
             "gateway_replica_address": f"unix:{folder / 'replicas'}",
-            "autoscaling_look_back_seconds": look_back_seconds,
+            "autoscaling_look_back_seconds": _LOOK_BACK_SECONDS,
+            "autoscaling_target_share": _TARGET_SHARE,
         }
     )
     try:

@@ -101,7 +101,8 @@ class Timeline:
 
     Attributes:
         requests: Ended requests, by second and kind of user.
-        offered: Requests that paced users had time for, by second.
+        missed: Requests that paced users had time for and did not make, since they still waited, by second.
+        is_paced: Whether there were such users.
         answered: Times at which answers came.
         served: What the system said of itself.
         marks: What happened.
@@ -111,7 +112,8 @@ class Timeline:
     """
 
     requests: dict[int, dict[str, Requests]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Requests)))
-    offered: Counter[int] = field(default_factory=Counter)
+    missed: Counter[int] = field(default_factory=Counter)
+    is_paced: bool = False
     answered: list[float] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
@@ -159,9 +161,9 @@ class Timeline:
                         found.failures += requests.failures
         return found
 
-    def offered_within(self, began: float, ended: float) -> int:
-        """Counts the requests that paced users had time for in whole seconds."""
-        return sum(count for second, count in self.offered.items() if began <= second < ended)
+    def missed_within(self, began: float, ended: float) -> int:
+        """Counts the requests that paced users had time for and did not make, in whole seconds."""
+        return sum(count for second, count in self.missed.items() if began <= second < ended)
 
     def longest_gap(self, began: float, ended: float) -> float:
         """Gives the longest time between two answers, in seconds."""

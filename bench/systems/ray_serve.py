@@ -24,6 +24,7 @@ from steersman.settings import Settings, port_of
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.3
+_APPS = "bench.systems.serve_apps"
 
 BEST = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -51,7 +52,7 @@ class RayServe(System):
 
     Args:
         name: As in the results.
-        builder: Function of `bench.systems.serve_apps`.
+        builder: Import path of the function that builds the application.
         http: Whether it is asked over HTTP instead of gRPC.
         variables: Environment variables for all of Ray.
     """
@@ -65,6 +66,18 @@ class RayServe(System):
 
     def start(self, models: Models) -> None:
         """Starts Ray and deploys."""
+        files = {policy: str(bundle.model_path) for policy, bundle in models.by_policy.items()}
+        self.serve({policy: {"model": file} for policy, file in files.items()})
+
+    def serve(self, arguments: Mapping[str, Mapping[str, Any]]) -> str:
+        """Starts Ray and deploys an application for each policy.
+
+        Args:
+            arguments: What the builder is given, by the policy.
+
+        Returns:
+            The address of the gRPC ingress.
+        """
         self._folder = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
         settings = self._settings = own_settings(self._folder / "v")
         (ray,) = [program for program in local_programs(layout.absolute(settings)) if program.name == "ray"]
@@ -80,7 +93,8 @@ class RayServe(System):
         environment = {**ray.environment, **self._variables, **haproxy}
         stack.start(settings, [dataclasses.replace(ray, environment=environment)])
         self._grpc_port = free_ports(1)[0]
-        self._deploy(settings, models)
+        self._deploy(settings, arguments)
+        return f"127.0.0.1:{self._grpc_port}"
 
     def stop(self) -> None:
         """Stops Ray."""
@@ -113,15 +127,15 @@ class RayServe(System):
                 found["proxy"].append(process)
         return found
 
-    def _deploy(self, settings: Settings, models: Models) -> None:
+    def _deploy(self, settings: Settings, arguments: Mapping[str, Mapping[str, Any]]) -> None:
         applications = [
             {
                 "name": policy,
                 "route_prefix": f"/{policy}",
-                "import_path": f"bench.systems.serve_apps:{self._builder}",
-                "args": {"model": str(bundle.model_path)},
+                "import_path": self._builder,
+                "args": dict(given),
             }
-            for policy, bundle in models.by_policy.items()
+            for policy, given in arguments.items()
         ]
         config: dict[str, Any] = {
             "proxy_location": "HeadOnly",
@@ -158,7 +172,7 @@ class RayServe(System):
 def ray_serve_systems() -> list[RayServe]:
     """Lists the three."""
     return [
-        RayServe("serve-grpc", "grpc_defaults", variables=DEFAULT_POLLING),
-        RayServe("serve-grpc-best", "grpc_best", variables=BEST),
-        RayServe("serve-http-torch", "http_torch", http=True, variables=DEFAULT_POLLING),
+        RayServe("serve-grpc", f"{_APPS}:grpc_defaults", variables=DEFAULT_POLLING),
+        RayServe("serve-grpc-best", f"{_APPS}:grpc_best", variables=BEST),
+        RayServe("serve-http-torch", f"{_APPS}:http_torch", http=True, variables=DEFAULT_POLLING),
     ]

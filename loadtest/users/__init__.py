@@ -3,23 +3,12 @@
 from loadtest.users.actors import RecurrentActor, StreamingActor, UnaryActor, VectorActor
 from loadtest.users.admin import Admin
 from loadtest.users.base import PolicyUser
-from loadtest.users.paced import PacedVectorActor, Robot
+from loadtest.users.paced import PacedUnaryVectorActor, PacedVectorActor, Robot
 from loadtest.users.slow_reader import SlowReader
 
-KINDS: tuple[type[PolicyUser], ...] = (
-    UnaryActor,
-    StreamingActor,
-    VectorActor,
-    RecurrentActor,
-    Robot,
-    PacedVectorActor,
-    SlowReader,
-    Admin,
-)
-
 __all__ = [
-    "KINDS",
     "Admin",
+    "PacedUnaryVectorActor",
     "PacedVectorActor",
     "PolicyUser",
     "RecurrentActor",

@@ -41,7 +41,7 @@ class PolicyUser(locust.User):
         shared = shared_by(environment)
         self.options: LoadOptions = shared.options
         self.bridge: Bridge = shared.bridge
-        self.offer = shared.offered
+        self.missed = shared.missed
         self.address = address(self.host or environment.host)
         self.client: PolicyClient
         self.source: Source

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gevent
 
@@ -21,7 +21,7 @@ _BURST_REQUESTS = 4
 class Robot(StreamingActor):
     """Asks at a rate with jitter, and now and then a few times at once, as robots do whose network held them up.
 
-    A period in which it still waits for the answer to the last one is not made up for; it counts as offered.
+    A period in which it still waits for the answer to the last one is not made up for; it counts as missed.
     """
 
     kind = "robot"
@@ -39,13 +39,10 @@ class Robot(StreamingActor):
         requests = _BURST_REQUESTS if random.random() < self.burst_share else 1  # noqa: S311
         observation = self.source.observe()
         size = self.options.vector_size if self.vector else 1
-        self.offer(requests)
         if requests == 1:
-            action = self.request(lambda: self.stream.act(observation), size)
+            action = self.request(lambda: self.act(observation), size)
         else:
-            asked = [
-                gevent.spawn(self.bridge.run, timed(lambda: self.stream.act(observation))) for _ in range(requests)
-            ]
+            asked = [gevent.spawn(self.bridge.run, timed(lambda: self.act(observation))) for _ in range(requests)]
             action = None
             for answer in gevent.joinall(asked):
                 action, seconds, error = answer.get()
@@ -54,8 +51,12 @@ class Robot(StreamingActor):
             self.source.act(action)
         self.due += period
         missed = int(max(0.0, time.monotonic() - self.due) / period)
-        self.offer(missed)
+        self.missed(missed)
         self.due += missed * period
+
+    async def act(self, observation: Any) -> Any:  # noqa: ANN401 - of the policy's spaces
+        """Asks."""
+        return await self.stream.act(observation)
 
 
 class PacedVectorActor(Robot):
@@ -64,3 +65,13 @@ class PacedVectorActor(Robot):
     kind = "paced vectorised actor"
     vector = True
     burst_share = 0.0
+
+
+class PacedUnaryVectorActor(PacedVectorActor):
+    """The same with a call of its own for each message, for servers that cannot do streams."""
+
+    kind = "paced vectorised actor, unary"
+
+    async def act(self, observation: Any) -> Any:  # noqa: ANN401
+        """Asks."""
+        return await self.client.act(observation)

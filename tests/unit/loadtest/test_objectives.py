@@ -26,11 +26,10 @@ def served(time: float, wanted: int, ready: int, waiting: int = 0) -> Served:
 
 def good_timeline() -> Timeline:
     """A load that needs a second replica from 20 s on, and gets it at 26."""
-    timeline = Timeline()
+    timeline = Timeline(is_paced=True)
     timeline.stretches = [Stretch(1, "ladder", 0, 20), Stretch(2, "plateau", 20, 60), Stretch(1, "rest", 60, 100)]
     for second in range(100):
         rate = 20 if 20 <= second < 60 else 10
-        timeline.offered[second] = rate
         for _ in range(rate):
             timeline.add(second + 0.5, "robot", 0.010, 1, "")
         ready = 2 if 26 <= second < 85 else 1
@@ -63,6 +62,19 @@ def test_what_is_good_holds() -> None:
 
 def missed(timeline: Timeline) -> set[str]:
     return {verdict.name.partition(" ")[0] for verdict in judge(OBJECTIVES, timeline) if not verdict.holds}
+
+
+def test_misses_while_replicas_of_a_plateau_start_do_not_count() -> None:
+    timeline = good_timeline()
+    timeline.missed[25] += 1000
+    assert missed(timeline) == set()
+
+
+def test_further_replicas_of_a_level_count_from_when_they_were_wanted() -> None:
+    timeline = good_timeline()
+    for second in range(40, 60):
+        timeline.served[second] = served(second, 3, 3 if second >= 48 else 2)
+    assert slowest_scale_up(timeline) == 8.0
 
 
 def test_one_failure_is_one_too_many() -> None:
@@ -98,14 +110,14 @@ def test_replicas_that_stay_are_not_given_back() -> None:
 def test_what_was_offered_and_not_served_is_missed() -> None:
     timeline = good_timeline()
     for second in range(40, 60):
-        timeline.offered[second] += 1
-    assert served_share(timeline, timeline.stretches[1]) == pytest.approx(35 * 20 / (35 * 20 + 20))
+        timeline.missed[second] += 1
+    assert served_share(timeline, timeline.stretches[1]) == pytest.approx(20 / 21)
     assert missed(timeline) == {"served_share"}
 
 
 def test_levels_of_a_generator_at_its_limit_do_not_count() -> None:
     timeline = good_timeline()
-    timeline.offered[50] += 1000
+    timeline.missed[50] += 1000
     timeline.generator = [
         Generator(entry.time, 0.99 if 20 <= entry.time < 60 else 0.3, 0.0) for entry in timeline.generator
     ]

@@ -20,7 +20,7 @@ def report(timeline: Timeline) -> Report:
 def test_the_page_shows_everything_and_fetches_nothing() -> None:
     timeline = good_timeline()
     timeline.marks = [Mark(22, "scaling", "2 replicas wanted instead of 1"), Mark(50, "fault", "replica <killed>")]
-    page = html_page(report(timeline))
+    page = html_page([report(timeline)])
     for word in (
         "More &amp; more &lt;users&gt;.",
         "2 replicas wanted instead of 1",
@@ -34,13 +34,13 @@ def test_the_page_shows_everything_and_fetches_nothing() -> None:
 
 
 def test_charts_are_well_formed() -> None:
-    page = html_page(report(good_timeline()))
+    page = html_page([report(good_timeline())])
     for piece in page.split("<svg")[1:]:
         ET.fromstring("<svg" + piece.partition("</svg>")[0] + "</svg>")  # noqa: S314 - our own
 
 
 def test_an_empty_report_is_a_page_too() -> None:
-    assert "missed" in html_page(report(Timeline()))
+    assert "missed" in html_page([report(Timeline())])
 
 
 def test_the_report_is_json() -> None:
