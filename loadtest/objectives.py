@@ -26,6 +26,9 @@ _WARM_UP_SHARE = 0.25
 """Of a soak, before memory counts."""
 
 _REQUESTS = 100_000
+_ONSET_SECONDS = 10.0
+"""How long after its beginning a level may show that it is too much."""
+
 _SETTLED_SECONDS = 5.0
 """At the beginning of a level, users are still coming."""
 
@@ -145,9 +148,8 @@ def judged_from(stretch: Stretch) -> float:
 def slowest_scale_up(timeline: Timeline) -> float | None:
     """Gives the seconds until a replica that an overload made for was ready, at most; None if no replica came.
 
-    The first one of a level counts from the overload, the others from when they were wanted. An overload begins with
-    the level; or, as a level may show only after a while that it is too much, where observations begin to wait without
-    a pause until another replica is wanted.
+    The first one of a level counts from the overload: from the level's beginning, if a replica was wanted soon after
+    that, else from where observations began to wait. Further ones count from when they were wanted, if nothing waited.
     """
     slowest, counted = None, 0.0
     for before, after in itertools.pairwise(timeline.served):
@@ -155,7 +157,10 @@ def slowest_scale_up(timeline: Timeline) -> float | None:
             level = max((stretch.began for stretch in timeline.stretches if stretch.began <= after.time), default=0.0)
             wanted = min(entry.time for entry in timeline.served if entry.wanted >= after.ready)
             is_first = counted < level or slowest is None
-            since = max([level, *_overloaded_since(timeline, wanted)]) if is_first else wanted
+            if is_first and wanted - level < _ONSET_SECONDS:
+                since = level
+            else:
+                since = min([wanted, *_overloaded_since(timeline, wanted)])
             counted = after.time
             slowest = max(slowest or 0.0, after.time - since)
     return slowest

@@ -29,7 +29,7 @@ from loadtest.timeline import Timeline, percentile
 from loadtest.users import PacedUnaryVectorActor, PacedVectorActor, Robot, StreamingActor, UnaryActor, VectorActor
 
 _MOST_REPLICAS = 4
-_VECTOR_RATE = 4.0
+_VECTOR_RATE = 5.0
 """Messages per second of an actor with 64 environments: sixteen of them are more than one replica can do."""
 
 _SETTLE_SECONDS = 6.0
@@ -284,7 +284,7 @@ SCENARIOS = {
     for scenario in (
         Scenario(
             "autoscaling",
-            "Actors with 64 environments each ask a wide network with random weights four times a second: ever more of "
+            "Actors with 64 environments each ask a wide network with random weights five times a second: ever more of "
             "them until one replica is too few, then a plateau, then one actor until the replicas are gone again.",
             _autoscaling,
         ),
