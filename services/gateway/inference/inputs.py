@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ _CONTENTS = {
     "FP64": "fp64_contents",
 }
 """Where typed elements are, by datatype. FP16 has no place."""
+
+_LONGEST_REMEMBERED = 512
+"""Bytes of a tensor's description that is remembered; names and shapes fit, and what clients send stays bounded."""
 
 
 class InputTensor(NamedTuple):
@@ -56,17 +60,29 @@ def read_inputs(request: inference_pb2.ModelInferRequest) -> dict[str, InputTens
     found = {}
     if raw:
         for tensor, data in zip(inputs, raw, strict=True):
-            if tensor.HasField("contents"):
-                raise InvalidArgumentError(
-                    f"expected no contents in input {tensor.name!r}, since the request has raw_input_contents"
-                )
-            found[tensor.name] = InputTensor(read_datatype(tensor.datatype), tuple(tensor.shape), data)
+            # A client describes its tensors alike in every request, and one look at the description's bytes is cheaper
+            # than reading each of its fields.
+            description = tensor.SerializeToString()
+            read = _read_description if len(description) <= _LONGEST_REMEMBERED else _read_description.__wrapped__
+            name, dtype, shape = read(description)
+            found[name] = InputTensor(dtype, shape, data)
     else:
         for tensor in inputs:
             found[tensor.name] = InputTensor(read_datatype(tensor.datatype), tuple(tensor.shape), _typed(tensor))
     if len(found) != len(inputs):
         raise InvalidArgumentError(f"expected each input once, got {sorted(tensor.name for tensor in inputs)}")
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_description(description: bytes) -> tuple[str, common_pb2.DataType.ValueType, tuple[int, ...]]:
+    """Reads what a request says of a tensor whose elements are raw: its name, its element type and its shape."""
+    tensor = inference_pb2.ModelInferRequest.InferInputTensor.FromString(description)
+    if tensor.HasField("contents"):
+        raise InvalidArgumentError(
+            f"expected no contents in input {tensor.name!r}, since the request has raw_input_contents"
+        )
+    return tensor.name, read_datatype(tensor.datatype), tuple(tensor.shape)
 
 
 def _typed(tensor: inference_pb2.ModelInferRequest.InferInputTensor) -> bytes:

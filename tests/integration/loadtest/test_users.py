@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +111,16 @@ def test_failures_are_counted_by_status(gateway: GatewayProcess, tmp_path: Path)
     assert failures
     assert all(failure.startswith("INVALID_ARGUMENT: ") for failure in failures)
     assert not judge({"error_rate": 0.0}, timeline)[0].holds
+
+
+def test_locusts_own_command_line_runs_them_in_several_processes(gateway: GatewayProcess, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtest", "web", "--headless", "--users", "2", "--run-time", "4s"]
+    command += ["--processes", "2", "--host", gateway.address, "--policy", "linear", "--csv", str(tmp_path / "stats")]
+    done = subprocess.run([*command, "StreamingActor"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "stats_stats.csv").open() as file:
+        (row, _) = csv.DictReader(file)
+    assert (row["Type"], row["Name"]) == ("streaming actor", "linear")
+    assert int(row["Request Count"]) > 10
+    assert int(row["Failure Count"]) == 0
+    assert float(row["Average Content Size"]) == 1.0, "observations"
