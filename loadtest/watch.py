@@ -136,7 +136,7 @@ class Watch:
             for name, process in self._processes().items():
                 with contextlib.suppress(psutil.Error):
                     megabytes = process.memory_info().rss / 2**20
-                    self._timeline.memory[f"{name} {process.pid}"].append((now, megabytes))
+                    self._timeline.memory[f"{name}, process {process.pid}"].append((now, megabytes))
             gevent.sleep(_MEMORY_SECONDS)
 
 
