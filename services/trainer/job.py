@@ -17,7 +17,7 @@ from pathlib import Path
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from services.common.logs import configure_logging
-from services.trainer import failure, publishing, registry, runs, tracking, trial
+from services.trainer import failure, promotion, publishing, registry, runs, tracking, trial
 from services.trainer.curve import draw_curve
 from services.trainer.iteration_log import SweepLog
 from services.trainer.orders import Orders
@@ -55,7 +55,10 @@ def main(run_id: str, attempt: int) -> int:
         plan = make_plan(run, recorder)
         learnt = train(plan, recorder, was_stopped=tracked.was_stopped)
         record_end(plan, learnt, recorder)
-        publishing.publish(learnt.plan.run, learnt.export, recorder)
+        version = publishing.publish(learnt.plan.run, learnt.export, recorder)
+        if run.spec.publishing.promote_if_better_than:
+            recorder.evaluate(run_id, evaluating=True)
+            promotion.promote_if_better(learnt.plan.run, version, recorder)
     except NothingLearntError as error:
         recorder.warn(run_id, str(error))
         ended, why = tracking.KILLED, ""

@@ -24,7 +24,8 @@ def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking) -> trainer_pb2
         tracking: MLflow.
 
     Raises:
-        InvalidArgumentError: If it is no checkpoint, both a version and a checkpoint are given, or the alias is none.
+        InvalidArgumentError: If it is no checkpoint, both a version and a checkpoint are given, an alias is none, or what
+            it makes is to be promoted and not deployed.
         NotFoundError: If there is no such version, or it has no checkpoint.
     """
     alias = spec.publishing.deploy_as
@@ -32,6 +33,13 @@ def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking) -> trainer_pb2
         raise InvalidArgumentError(
             "expected an alias of at most 64 lower-case letters, digits, '-' and '_', the first one a letter, as "
             f"publishing.deploy_as, got {alias!r}"
+        )
+    than = spec.publishing.promote_if_better_than
+    if than and not (_ALIAS.fullmatch(than) or than.isdecimal()):
+        raise InvalidArgumentError(f"expected an alias or a version as publishing.promote_if_better_than, got {than!r}")
+    if than and not alias:
+        raise InvalidArgumentError(
+            "expected publishing.deploy_as besides promote_if_better_than, since what is served is compared, got none"
         )
     completed = trainer_pb2.RunSpec()
     completed.CopyFrom(spec)

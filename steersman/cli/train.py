@@ -84,6 +84,13 @@ def train(
     deploy_as: Annotated[
         str, typer.Option(metavar="ALIAS", help="Serve each version under this alias, such as candidate.")
     ] = "",
+    promote_if_better_than: Annotated[
+        str,
+        typer.Option(
+            metavar="ALIAS|VERSION",
+            help="Move all traffic to the run's version if it proves to be better than this one.",
+        ),
+    ] = "",
     warm_start: Annotated[
         str,
         typer.Option(
@@ -162,8 +169,9 @@ def train(
         raise InvalidArgumentError(
             "expected --search with what the trials differ in, got other options of a sweep only"
         )
-    if publish_every or deploy_as:
+    if publish_every or deploy_as or promote_if_better_than:
         spec.publishing.every_iterations, spec.publishing.deploy_as = publish_every, deploy_as
+        spec.publishing.promote_if_better_than = promote_if_better_than
     if warm_start:
         spec.warm_start.CopyFrom(parse_start(warm_start, with_optimizer=with_optimizer))
     try:

@@ -123,6 +123,31 @@ async def test_versions_on_the_way_and_a_start_from_one(stack: Stack, trainer: T
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_runs_that_end_in_the_gate(stack: Stack, trainer: Trainer) -> None:
+    asked = spec("gated", {"iterations": 1}, settings=TINY | {"lr": 1e-12})
+    asked.publishing.deploy_as, asked.publishing.promote_if_better_than = "candidate", "champion"
+    first = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=asked))).run)
+    assert first.state == trainer_pb2.RUN_STATE_SUCCEEDED, first.error
+    assert not first.warning, "there was nobody to beat"
+
+    learning = spec("gated", {"steps": 12_000, "episode_return": 300}, settings={})
+    learning.publishing.CopyFrom(asked.publishing)
+    second = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=learning))).run)
+    assert second.state == trainer_pb2.RUN_STATE_SUCCEEDED, second.error
+    assert not second.warning, second.warning
+
+    third = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=asked))).run)
+    assert third.state == trainer_pb2.RUN_STATE_SUCCEEDED, third.error
+    assert f"version {third.version} was not promoted over champion: over " in third.warning
+    async with grpc.aio.insecure_channel(stack.settings.gateway_address) as channel:
+        gateway = deployment_pb2_grpc.DeploymentServiceStub(channel)
+        deployments = (await gateway.ListDeployments(deployment_pb2.ListDeploymentsRequest())).deployments
+        (deployed,) = (entry for entry in deployments if entry.policy == "gated")
+        assert dict(deployed.aliases) == {"candidate": third.version, "champion": second.version}
+        assert [weight.version for weight in deployed.route.weights] == [second.version]
+        await gateway.Undeploy(deployment_pb2.UndeployRequest(policy="gated"))
+
+
 async def test_a_run_killed_with_its_ray_head_goes_on_from_its_last_checkpoint(stack: Stack, trainer: Trainer) -> None:
     run = (await trainer.StartRun(StartRunRequest(spec=spec("killed", ENDLESS)))).run
     folder = stack.settings.var_dir / "runs" / run.id

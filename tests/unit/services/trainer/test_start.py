@@ -42,3 +42,16 @@ def test_an_alias_has_to_be_one() -> None:
     spec = trainer_pb2.RunSpec(publishing=trainer_pb2.Publishing(deploy_as="1st"))
     with pytest.raises(InvalidArgumentError, match="'1st'"):
         complete_start(spec, NOWHERE)
+
+
+def test_what_is_promoted_has_to_be_deployed_and_compared_with_something() -> None:
+    spec = trainer_pb2.RunSpec(publishing=trainer_pb2.Publishing(promote_if_better_than="champion"))
+    with pytest.raises(InvalidArgumentError, match="expected publishing.deploy_as"):
+        complete_start(spec, NOWHERE)
+    spec.publishing.deploy_as = "candidate"
+    assert complete_start(spec, NOWHERE) == spec
+    spec.publishing.promote_if_better_than = "12"
+    assert complete_start(spec, NOWHERE) == spec
+    spec.publishing.promote_if_better_than = "The Champion"
+    with pytest.raises(InvalidArgumentError, match="'The Champion'"):
+        complete_start(spec, NOWHERE)
