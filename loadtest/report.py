@@ -103,8 +103,8 @@ def write_report(folder: Path, reports: Sequence[Report], page: str) -> list[Pat
 def levels_table(report: Report) -> Table:
     """Shows the levels."""
     table = Table(title=f"{report.scenario}: the levels", title_justify="left")
-    for column in ("users", "phase", "req/s", "obs/s", "p50 ms", "p99 ms", "served", "replicas", ""):
-        table.add_column(column, justify="left" if column in {"phase", ""} else "right", no_wrap=True)
+    for column in ("users", "phase", "req/s", "obs/s", "p50 ms", "p99 ms", "served", "replicas", "bound by"):
+        table.add_column(column, justify="left" if column in {"phase", "bound by"} else "right", no_wrap=True)
     for row in (level_row(report.timeline, stretch) for stretch in report.timeline.stretches):
         replicas = row["replicas"]
         table.add_row(
@@ -116,7 +116,7 @@ def levels_table(report: Report) -> Table:
             _number(row["p99_milliseconds"]),
             "" if row["served_share"] is None else f"{row['served_share']:.3f}",
             "" if replicas is None else "-".join(dict.fromkeys(map(str, replicas))),
-            "generator-bound" if row["generator_bound"] else "",
+            "generator" if row["generator_bound"] else "",
         )
     return table
 

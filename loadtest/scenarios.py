@@ -20,7 +20,7 @@ from faults.system import POLICY as STEADY
 from faults.system import System, running_system
 from loadtest import shapes
 from loadtest.models import POLICY, write_wide_mlp
-from loadtest.objectives import judge
+from loadtest.objectives import generator_bound, judge
 from loadtest.options import LoadOptions
 from loadtest.report import Report
 from loadtest.runner import Plan, Run
@@ -174,6 +174,8 @@ def _knee(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
     if at:
         seconds = at[0].ended - at[0].began
         facts["capacity in requests per second"] = len(timeline.within(at[0].began, at[0].ended).latencies) / seconds
+        if any(generator_bound(timeline, stretch) for stretch in timeline.stretches):
+            facts["bound by"] = "the load generator, on some levels: with more processors for it there may be more"
     # The level that broke is what was looked for, not a failure of the system.
     return [Report(scenario.name, scenario.description, timeline, [], facts)]
 

@@ -24,8 +24,8 @@ def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking) -> trainer_pb2
         tracking: MLflow.
 
     Raises:
-        InvalidArgumentError: If it is no checkpoint, both a version and a checkpoint are given, an alias is none, or what
-            it makes is to be promoted and not deployed.
+        InvalidArgumentError: If it is no checkpoint, both a version and a checkpoint are given, an alias is none, or
+            what it makes is to be promoted and not deployed.
         NotFoundError: If there is no such version, or it has no checkpoint.
     """
     alias = spec.publishing.deploy_as

@@ -46,7 +46,7 @@ def test_an_alias_has_to_be_one() -> None:
 
 def test_what_is_promoted_has_to_be_deployed_and_compared_with_something() -> None:
     spec = trainer_pb2.RunSpec(publishing=trainer_pb2.Publishing(promote_if_better_than="champion"))
-    with pytest.raises(InvalidArgumentError, match="expected publishing.deploy_as"):
+    with pytest.raises(InvalidArgumentError, match="besides promote_if_better_than"):
         complete_start(spec, NOWHERE)
     spec.publishing.deploy_as = "candidate"
     assert complete_start(spec, NOWHERE) == spec
