@@ -36,6 +36,7 @@ async def run() -> None:
         chosen.environment_step_seconds,
         tuple(chosen.evaluator_modules),
         chosen.var_dir / "evaluator_code",
+        chosen.ray_address,
     )
     archive = Archive(chosen.var_dir / "evaluations", chosen.mlflow_url)
     servicer = EvaluatorService(defaults, archive)

@@ -1,4 +1,4 @@
-"""Evaluations: contestants play the same episodes, in worker processes."""
+"""Evaluations: contestants play the same episodes, in worker processes or Ray tasks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from services.evaluator.cluster import in_tasks
 from services.evaluator.environments import Recipe
 from services.evaluator.episodes import Episode
 from services.evaluator.players import Contestant
@@ -28,8 +29,9 @@ class Arena:
         recipe: What environments are made from.
         seed: Episode i is reset with seed + i.
         num_environments: How many are stepped side by side, for each contestant.
-        num_workers: Processes for each contestant; 0 for as many as make sense.
+        num_workers: Processes or tasks for each contestant; 0 for as many as make sense.
         step_seconds: How long an environment may take for a reset or a step.
+        ray_address: Where Ray's tasks are the workers, its head; empty for processes of this machine.
     """
 
     gateway_address: str
@@ -38,11 +40,14 @@ class Arena:
     num_environments: int
     num_workers: int
     step_seconds: float
+    ray_address: str = ""
 
     def shares(self, contestant: Contestant, numbers: range) -> list[Share]:
         """Splits episodes over worker processes; which environment plays which episode is thereby fixed."""
         environments = min(self.num_environments, len(numbers))
-        sensible = min(os.cpu_count() or 1, math.ceil(environments / _ENVIRONMENTS_PER_WORKER))
+        sensible = math.ceil(environments / _ENVIRONMENTS_PER_WORKER)
+        if not self.ray_address:
+            sensible = min(os.cpu_count() or 1, sensible)
         workers = min(self.num_workers or sensible, environments)
         return [
             Share(
@@ -100,7 +105,7 @@ async def play(arena: Arena, results: Sequence[Result], numbers: range) -> Async
         Whenever there is something new.
 
     Raises:
-        SteersmanError: See `in_processes`; `InternalError` if an episode is missing in the end.
+        SteersmanError: See `in_processes` and `in_tasks`; `InternalError` if an episode is missing in the end.
     """
     shares, owners = [], []
     for result in results:
@@ -109,7 +114,11 @@ async def play(arena: Arena, results: Sequence[Result], numbers: range) -> Async
             owners.append(result)
     before = [result.seconds for result in results]
     began = time.perf_counter()
-    async with aclosing(in_processes(shares, play_share, arena.step_seconds)) as news:
+    if arena.ray_address:
+        works = in_tasks(shares, play_share, arena.step_seconds, arena.ray_address)
+    else:
+        works = in_processes(shares, play_share, arena.step_seconds)
+    async with aclosing(works) as news:
         async for index, message in news:
             owner = owners[index]
             owner.episodes.update((episode.number, episode) for episode in message.episodes)

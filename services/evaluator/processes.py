@@ -7,56 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import multiprocessing
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any
 
-from steersman.errors import FailedPreconditionError, InternalError, SteersmanError
+from services.evaluator.work import Ended, News, Part, Work, do
+from steersman.errors import FailedPreconditionError
 
 START_SECONDS = 60.0
 """How long a process may take until its first news: it imports what environments need."""
 
-_Part = TypeVar("_Part")
-_News = TypeVar("_News")
-Work = Callable[[_Part, Callable[[_News], None]], Coroutine[Any, Any, None]]
-
-_log = logging.getLogger(__name__)
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["services.evaluator.shares"])
 _WATCH_SECONDS = 0.1
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """The end of a part.
-
-    Attributes:
-        error: Why, if not because all of it was done.
-    """
-
-    error: SteersmanError | None
-
-
 def _work(work: Work[Any, Any], part: object, connection: Connection) -> None:
     """Is a worker process: does its part, and sends news and at last its end."""
-    error: SteersmanError | None = None
     # Who has ended this process's work does not listen any more.
     with contextlib.suppress(BrokenPipeError):
-        try:
-            asyncio.run(work(part, connection.send))
-        except SteersmanError as raised:
-            error = raised
-        except BrokenPipeError:
-            raise
-        except Exception as raised:  # noqa: BLE001 - the last resort of the process; the evaluator gets it
-            _log.exception("a part of an evaluation failed")
-            error = InternalError(f"an evaluation failed unexpectedly: {type(raised).__name__}: {raised}")
-        connection.send(_Ended(error and type(error)(str(error))))
+        connection.send(do(work, part, connection.send))
 
 
 class _Worker:
@@ -98,7 +71,7 @@ class _Worker:
         except (EOFError, OSError):
             code = self._process.exitcode
             words = f" (exit code {code})" if code else ""
-            self._put(_Ended(FailedPreconditionError(f"an environment took its process down{words}")))
+            self._put(Ended(FailedPreconditionError(f"an environment took its process down{words}")))
 
     def _put(self, message: object) -> None:
         # The loop is closed when the service ends in the middle.
@@ -107,14 +80,13 @@ class _Worker:
 
 
 async def in_processes(
-    parts: Sequence[_Part], work: Work[_Part, _News], step_seconds: float
-) -> AsyncGenerator[tuple[int, _News]]:
+    parts: Sequence[Part], work: Work[Part, News], step_seconds: float
+) -> AsyncGenerator[tuple[int, News]]:
     """Does parts of a work, each in a process of its own; all of them have ended when this has.
 
     Args:
         parts: What to do.
-        work: Does a part; a function of a module, to be found by its name. It is told whom to tell its news, and has to
-            do so about ten times a second, as long as environments return.
+        work: Does a part.
         step_seconds: How long an environment may take for a reset or a step.
 
     Yields:
@@ -140,7 +112,7 @@ async def in_processes(
                 _check(playing, step_seconds)
                 continue
             worker.heard, worker.patience = time.monotonic(), step_seconds
-            if isinstance(message, _Ended):
+            if isinstance(message, Ended):
                 if message.error is not None and worker in playing:
                     raise message.error
                 playing.discard(worker)

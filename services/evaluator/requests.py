@@ -38,12 +38,14 @@ class Defaults:
         step_seconds: How long an environment may take for a reset or a step.
         modules: Python modules that register environments of one's own.
         code_folder: Where copies of users' own code are kept.
+        ray_address: Ray's head, for evaluations on a cluster.
     """
 
     gateway_address: str
     step_seconds: float = 120.0
     modules: tuple[str, ...] = ()
     code_folder: Path = Path("var/evaluator_code")
+    ray_address: str = "127.0.0.1:6379"
 
 
 def number_of_episodes(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest) -> int:
@@ -57,10 +59,15 @@ def number_of_episodes(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.Co
     episodes = request.episodes if request.HasField("episodes") else default
     if not 1 <= episodes <= MAX_EPISODES:
         raise InvalidArgumentError(f"expected 1 to {MAX_EPISODES} episodes, got {episodes}")
-    if isinstance(request, evaluator_pb2.CompareRequest) and request.sequential and episodes < FIRST_LOOK:
+    by_student = (
+        isinstance(request, evaluator_pb2.CompareRequest)
+        and request.sequential
+        and not request.HasField("return_bounds")
+    )
+    if by_student and episodes < FIRST_LOOK:
         raise InvalidArgumentError(
-            f"expected at least {FIRST_LOOK} episodes for a sequential comparison, whose error rate would not hold "
-            f"with fewer, got {episodes}"
+            f"expected at least {FIRST_LOOK} episodes for a sequential comparison without bounds of returns, since its "
+            f"error rate would not hold with fewer, got {episodes}"
         )
     if request.seed > MAX_SEED - (episodes - 1):
         raise InvalidArgumentError(
@@ -100,6 +107,7 @@ def arena_of(
     workers = request.num_workers if isinstance(request, evaluator_pb2.EvaluateRequest) else 0
     if workers > MAX_WORKERS:
         raise InvalidArgumentError(f"expected at most {MAX_WORKERS} workers, got {workers}")
+    on_cluster = isinstance(request, evaluator_pb2.EvaluateRequest) and request.on_cluster
     seconds = request.step_timeout_seconds
     if seconds < 0 or not math.isfinite(seconds):
         raise InvalidArgumentError(f"expected a time limit above 0 for a step, in seconds, got {seconds:g}")
@@ -121,6 +129,7 @@ def arena_of(
         num_environments=request.num_environments or DEFAULT_MAX_ENVIRONMENTS,
         num_workers=workers,
         step_seconds=seconds or defaults.step_seconds,
+        ray_address=defaults.ray_address if on_cluster else "",
     )
 
 
@@ -151,6 +160,20 @@ def number_of_videos(request: evaluator_pb2.EvaluateRequest) -> int:
             f"expected a report that is kept, which its {request.videos} videos are kept with, got `record` unset"
         )
     return request.videos
+
+
+def return_bounds(request: evaluator_pb2.CompareRequest) -> tuple[float, float] | None:
+    """Gives what every return is within; None if that is not known.
+
+    Raises:
+        InvalidArgumentError: If these are no bounds.
+    """
+    if not request.HasField("return_bounds"):
+        return None
+    low, high = request.return_bounds.low, request.return_bounds.high
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InvalidArgumentError(f"expected bounds of returns, the lower one first, got {low:g} and {high:g}")
+    return low, high
 
 
 def error_rate(request: evaluator_pb2.CompareRequest) -> float:

@@ -19,6 +19,7 @@ from services.evaluator.filming import film_episodes
 from services.evaluator.players import SAMPLED, Contestant
 from services.evaluator.report import make_report
 from services.evaluator.robustness import arena_with, curves_of, read_disturbances
+from services.evaluator.shadow import follow_shadow
 from steersman.aio import PolicyClient, PolicyInfo
 from steersman.errors import SteersmanError, UnavailableError
 from steersman.v1 import common_pb2, evaluator_pb2, evaluator_pb2_grpc
@@ -28,6 +29,12 @@ _VERDICTS = {
     comparison.Verdict.BETTER: evaluator_pb2.VERDICT_BETTER,
     comparison.Verdict.WORSE: evaluator_pb2.VERDICT_WORSE,
     comparison.Verdict.UNCLEAR: evaluator_pb2.VERDICT_UNCLEAR,
+}
+
+_METHODS = {
+    comparison.Method.BOOTSTRAP: evaluator_pb2.INTERVAL_METHOD_BOOTSTRAP,
+    comparison.Method.STUDENT: evaluator_pb2.INTERVAL_METHOD_STUDENT,
+    comparison.Method.EMPIRICAL_BERNSTEIN: evaluator_pb2.INTERVAL_METHOD_EMPIRICAL_BERNSTEIN,
 }
 
 
@@ -106,6 +113,7 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
     ) -> AsyncIterator[evaluator_pb2.CompareResponse]:
         """Plays two policies on the same seeds and says which one is better."""
         episodes, rate = requests.number_of_episodes(request), requests.error_rate(request)
+        bounds = requests.return_bounds(request)
         code = await asyncio.to_thread(requests.code_of, request, self._defaults)
         with self._gateway_named():
             info = await self._resolve(request.policy)
@@ -118,7 +126,7 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
             )
             baseline_contestant = Contestant(request.baseline, _spec(info)) if named else _greedy(baseline_info)
             policy, baseline = Result(_greedy(info)), Result(baseline_contestant)
-            ends = comparison.looks(episodes) if request.sequential else [episodes]
+            ends = comparison.looks(episodes, bounded=bounds is not None) if request.sequential else [episodes]
             begin = 0
             for look, end in enumerate(ends, 1):
                 told = _progress(arena, [policy, baseline], range(begin, end), [policy, baseline], episodes)
@@ -126,7 +134,12 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
                     async for progress in told:
                         yield evaluator_pb2.CompareResponse(progress=progress)
                 found = await asyncio.to_thread(
-                    comparison.compare, policy.returns, baseline.returns, rate, look if request.sequential else 0
+                    comparison.compare,
+                    policy.returns,
+                    baseline.returns,
+                    rate,
+                    look if request.sequential else 0,
+                    bounds,
                 )
                 begin = end
                 if found.verdict is not comparison.Verdict.UNCLEAR:
@@ -142,8 +155,19 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
                 more_episodes=found.more,
                 pairs=len(policy.episodes),
                 looks=look,
+                interval_method=_METHODS[found.method],
             )
         )
+
+    @answers_stream_errors
+    async def EvaluateShadow(
+        self, request: evaluator_pb2.EvaluateShadowRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[evaluator_pb2.EvaluateShadowResponse]:
+        """Follows what a shadow does with live requests."""
+        with self._gateway_named():
+            async with aclosing(follow_shadow(self._defaults.gateway_address, request)) as reports:
+                async for report in reports:
+                    yield evaluator_pb2.EvaluateShadowResponse(report=report)
 
     async def _resolve(self, policy: str) -> PolicyInfo:
         """Finds out which version is evaluated, and what it takes and gives."""

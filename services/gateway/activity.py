@@ -31,6 +31,9 @@ def count(process: str, catalogue: Catalogue, waiting_room: WaitingRoom) -> acti
             requests_waiting=waiting_room.waiting(dispatcher.policy),
             compared=shadow.compared,
             disagreed=shadow.disagreed,
+            measured=shadow.measured,
+            distance=shadow.distance,
+            distance_squared=shadow.distance_squared,
         )
         for number, version in statistics.by_version.items():
             policy.versions.add(
@@ -55,6 +58,9 @@ class _Sum:
     requests_waiting: int = 0
     compared: int = 0
     disagreed: int = 0
+    measured: int = 0
+    distance: float = 0.0
+    distance_squared: float = 0.0
     latencies: list[int] = field(default_factory=lambda: [0] * BUCKETS)
     by_version: dict[int, int] = field(default_factory=dict)
 
@@ -62,6 +68,9 @@ class _Sum:
         self.failures += sign * counts.failures
         self.compared += sign * counts.compared
         self.disagreed += sign * counts.disagreed
+        self.measured += sign * counts.measured
+        self.distance += sign * counts.distance
+        self.distance_squared += sign * counts.distance_squared
         for version in counts.versions:
             self.answered += sign * version.answered
             self.batches += sign * version.batches
@@ -150,6 +159,9 @@ def _activity(counted: _Sum, seconds: float, processes: int) -> activity_pb2.Act
         activity.p50_milliseconds, activity.p99_milliseconds = 1000 * p50, 1000 * p99
     if counted.compared:
         activity.shadow_disagreement = counted.disagreed / counted.compared
+        activity.shadow_compared, activity.shadow_disagreed = counted.compared, counted.disagreed
+        activity.shadow_measured, activity.shadow_distance = counted.measured, counted.distance
+        activity.shadow_distance_squared = counted.distance_squared
     for version, answered in counted.by_version.items():
         activity.versions.add(version=version, requests_per_second=answered / seconds)
     return activity

@@ -28,6 +28,7 @@ _POLICY_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _CHAMPION = "champion"
 _MAX_AUDIT = 1000
+_LONGEST_REASON = 1000
 _FAILED = deployment_pb2.DEPLOYMENT_STATE_FAILED
 
 
@@ -152,8 +153,12 @@ class Deployments:
         alias, version, from_alias = _alias(request.alias or _CHAMPION), request.version, request.from_alias
         if (version > 0) == bool(from_alias) or version < 0:
             raise InvalidArgumentError(f"expected either a version or an alias, got {version} and {from_alias!r}")
+        if len(request.reason) > _LONGEST_REASON:
+            raise InvalidArgumentError(
+                f"expected a reason of at most {_LONGEST_REASON} characters, got {len(request.reason)}"
+            )
         uris = await self._find(request.policy, {version} - {0})
-        change = self._change(actor, request.policy, request.expected_revision)
+        change = self._change(actor, request.policy, request.expected_revision, request.reason)
         policy = await self._shared.call(lambda store: store.promote(change, alias, version, from_alias, uris))
         self._mirror(policy.name, alias, policy.aliases[alias])
         return self._describe(policy)
@@ -181,9 +186,9 @@ class Deployments:
             for task in self._mirroring:
                 task.cancel()
 
-    def _change(self, actor: str, policy: str, expected_revision: int) -> Change:
+    def _change(self, actor: str, policy: str, expected_revision: int, reason: str = "") -> Change:
         dispatcher = self._catalogue.get(policy)
-        return Change(actor, policy, expected_revision, (dispatcher.serving or None) if dispatcher else None)
+        return Change(actor, policy, expected_revision, (dispatcher.serving or None) if dispatcher else None, reason)
 
     def _check(self, policy: str | None = None) -> None:
         """Refuses what cannot be done here.

@@ -7,6 +7,7 @@ state of an episode that it never played.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,13 +32,19 @@ _SECONDS = 5.0
 
 @dataclass(slots=True)
 class ShadowStatistics:
-    """What came of the copies; see `ShadowStatistics` in the protos. Each ends as compared, failed or dropped."""
+    """What came of the copies; see `ShadowStatistics` in the protos, and `Activity` for what was measured.
+
+    Each ends as compared, failed or dropped.
+    """
 
     compared: int = 0
     disagreed: int = 0
     failed: int = 0
     dropped: int = 0
     in_flight: int = 0
+    measured: int = 0
+    distance: float = 0.0
+    distance_squared: float = 0.0
 
     def message(self) -> deployment_pb2.ShadowStatistics:
         """Writes the counts."""
@@ -85,6 +92,10 @@ def _copy(dispatcher: Dispatcher, shadow: Shadow, answered: Request) -> None:
         else:
             statistics.compared += 1
             statistics.disagreed += not agree(version, answered.outputs, copy.outputs, shadow.tolerance)
+            if (apart := distance(version, answered.outputs, copy.outputs)) is not None:
+                statistics.measured += 1
+                statistics.distance += apart
+                statistics.distance_squared += apart * apart
 
     now = time.monotonic()
     copy = Request(
@@ -131,3 +142,24 @@ def agree(version: Version, first: tuple[bytes, ...], second: tuple[bytes, ...],
         ):
             return False
     return True
+
+
+def distance(version: Version, first: tuple[bytes, ...], second: tuple[bytes, ...]) -> float | None:
+    """Measures how far two answers are apart.
+
+    Args:
+        version: A version that gives such answers.
+        first: As for `agree`.
+        second: The other answer.
+
+    Returns:
+        The largest difference of two floating-point elements; None if there are none, or one is no number.
+    """
+    largest: list[float] = []
+    for entry, one, other in zip(version.action, first, second, strict=False):
+        dtype = tensors.NUMPY_DTYPES[entry.dtype]
+        if np.issubdtype(dtype, np.floating) and one:
+            apart = np.abs(np.frombuffer(one, dtype).astype(np.float64) - np.frombuffer(other, dtype))
+            largest.append(float(apart.max()))
+    # Not `max` and then a look: it may pass over what is no number.
+    return max(largest) if largest and all(map(math.isfinite, largest)) else None

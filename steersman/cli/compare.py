@@ -12,7 +12,7 @@ from steersman.cli.evaluate import show_progress
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
 from steersman.cli.own_code import PyModuleOption, WorkingDirOption, WrapperOption, add_own_code
 from steersman.cli.train import parse_settings
-from steersman.errors import InternalError
+from steersman.errors import InternalError, InvalidArgumentError
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 
 _VERDICTS = {
@@ -20,6 +20,21 @@ _VERDICTS = {
     evaluator_pb2.VERDICT_WORSE: "worse",
     evaluator_pb2.VERDICT_UNCLEAR: "can't tell yet",
 }
+
+_METHODS = {
+    evaluator_pb2.INTERVAL_METHOD_UNSPECIFIED: "",
+    evaluator_pb2.INTERVAL_METHOD_BOOTSTRAP: "bootstrap; too narrow where large losses are too rare to have been seen",
+    evaluator_pb2.INTERVAL_METHOD_STUDENT: "Student's; too narrow where large losses are too rare to have been seen",
+    evaluator_pb2.INTERVAL_METHOD_EMPIRICAL_BERNSTEIN: "empirical Bernstein; right for any differences within bounds",
+}
+
+ReturnBoundsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="What every return is within; then the error rate holds for any differences, with wider intervals.",
+    ),
+]
 
 
 def compare(
@@ -33,9 +48,10 @@ def compare(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Both play episode i after a reset with seed + i.")] = 0,
     sequential: Annotated[
-        bool, typer.Option("--sequential", help="Stop when it can be told; from 160 episodes on.")
+        bool, typer.Option("--sequential", help="Stop when it can be told; from 160 episodes on, with bounds from 40.")
     ] = False,
     error_rate: Annotated[float, typer.Option(help="Probability of calling a difference that is none.")] = 0.05,
+    return_bounds: ReturnBoundsOption = "",
     wrapper: WrapperOption = None,
     working_dir: WorkingDirOption = "",
     py_module: PyModuleOption = None,
@@ -57,6 +73,7 @@ def compare(
             seed=seed,
             sequential=sequential,
             error_rate=error_rate,
+            return_bounds=parse_bounds(return_bounds),
         )
     add_own_code(request, wrapper, working_dir, py_module)
     json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)
@@ -65,6 +82,21 @@ def compare(
         print_json(plain(comparison))
     else:
         print_comparison(comparison)
+
+
+def parse_bounds(text: str) -> evaluator_pb2.Interval | None:
+    """Reads LOW,HIGH; nothing is no bounds.
+
+    Raises:
+        InvalidArgumentError: If these are no two numbers.
+    """
+    if not text:
+        return None
+    low, _, high = text.partition(",")
+    try:
+        return evaluator_pb2.Interval(low=float(low), high=float(high))
+    except ValueError:
+        raise InvalidArgumentError(f"expected bounds of returns like 0,500, got {text!r}") from None
 
 
 def run_comparison(request: evaluator_pb2.CompareRequest) -> evaluator_pb2.Comparison:
@@ -93,6 +125,7 @@ def print_comparison(comparison: evaluator_pb2.Comparison) -> None:
         ("difference", difference_in_words(comparison)),
         ("probability of improvement", f"{100 * comparison.probability_of_improvement:.1f}%"),
         ("verdict", verdict_in_words(comparison)),
+        ("interval", _METHODS[comparison.interval_method]),
     ]
     print_table("Comparison", ("", ""), rows, "")
 
@@ -109,7 +142,9 @@ def verdict_in_words(comparison: evaluator_pb2.Comparison) -> str:
     if comparison.verdict != evaluator_pb2.VERDICT_UNCLEAR:
         return words
     more = comparison.more_episodes
-    return f"{words}; about {more:,} more episodes would" if more else f"{words}; there was no difference at all"
+    if more:
+        return f"{words}; about {more:,} more episodes would"
+    return f"{words}; {'very many more would' if comparison.difference else 'there was no difference at all'}"
 
 
 def _name(report: evaluator_pb2.EvaluationReport) -> str:

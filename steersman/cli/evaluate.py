@@ -16,6 +16,7 @@ from steersman.cli.connection import configured, connect, events, numbers_that_f
 from steersman.cli.disturbances import parse_disturbance, print_curves
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
 from steersman.cli.own_code import PyModuleOption, WorkingDirOption, WrapperOption, add_own_code
+from steersman.cli.shadow import evaluate_shadow
 from steersman.cli.suite import read_suite, run_suite
 from steersman.cli.train import parse_settings
 from steersman.errors import InternalError, InvalidArgumentError
@@ -45,6 +46,9 @@ def evaluate(
         typer.Option(min=0, help="Seconds that an environment may take for a step; 0 for the evaluator's setting."),
     ] = 0.0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that play; 0 for as many as make sense.")] = 0,
+    on_cluster: Annotated[
+        bool, typer.Option("--on-cluster", help="Play in Ray tasks instead of processes of the evaluator's machine.")
+    ] = False,
     suite: Annotated[
         Path | None, typer.Option(help="TOML file with policies and environments; gives one table. See docs.")
     ] = None,
@@ -65,6 +69,14 @@ def evaluate(
     wrapper: WrapperOption = None,
     working_dir: WorkingDirOption = "",
     py_module: PyModuleOption = None,
+    shadow: Annotated[
+        bool,
+        typer.Option(
+            "--shadow", help="Play nothing, but tell how the route's shadow does with copies of live requests."
+        ),
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=0, help="With --shadow: for how long; 0 for 60.")] = 0.0,
+    compared: Annotated[int, typer.Option(min=0, help="With --shadow: or until so many requests are compared.")] = 0,
     keep: Annotated[bool, typer.Option(help="Keep the report with the policy's version in MLflow.")] = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,12 +91,19 @@ def evaluate(
 
         steersman evaluate cartpole --video 3 --disturb noise=0.1,0.3 --disturb gravity=0.5,2
 
+        steersman evaluate cartpole --shadow --seconds 600
+
         steersman evaluate --suite nightly.toml
     """
     if bool(policy) == (suite is not None):
         raise InvalidArgumentError("expected either a policy or --suite FILE")
     if suite is not None:
         run_suite(read_suite(suite), _evaluate, keep=keep, as_json=as_json)
+        return
+    if shadow:
+        evaluate_shadow(
+            evaluator_pb2.EvaluateShadowRequest(policy=policy, seconds=seconds, compared=compared), as_json=as_json
+        )
         return
     with numbers_that_fit():
         request = evaluator_pb2.EvaluateRequest(
@@ -98,6 +117,7 @@ def evaluate(
             num_workers=workers,
             record=keep,
             videos=video,
+            on_cluster=on_cluster,
             disturbances=map(parse_disturbance, disturb or []),
         )
     add_own_code(request, wrapper, working_dir, py_module)

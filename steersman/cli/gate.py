@@ -10,7 +10,7 @@ from steersman.v1 import deployment_pb2, deployment_pb2_grpc, evaluator_pb2
 
 
 def evidence_of_improvement(
-    address: Address, than: str, episodes: int, seed: int
+    address: Address, than: str, episodes: int, seed: int, bounds: evaluator_pb2.Interval | None = None
 ) -> tuple[evaluator_pb2.Comparison, int]:
     """Compares what is to be promoted with an alias or a version of the same policy, and asks for a clear verdict.
 
@@ -19,6 +19,7 @@ def evidence_of_improvement(
         than: An alias of the policy, or a version.
         episodes: The most that each plays.
         seed: Of the first episode.
+        bounds: What every return is within, if that is known.
 
     Returns:
         The comparison, and the policy's revision before it: whoever changes the policy meanwhile changes what the
@@ -37,7 +38,14 @@ def evidence_of_improvement(
     baseline = f"{address.policy}{':' if than.isdigit() else '@'}{than}"
     revision = _revision(address.policy)
     comparison = run_comparison(
-        evaluator_pb2.CompareRequest(policy=candidate, baseline=baseline, episodes=episodes, seed=seed, sequential=True)
+        evaluator_pb2.CompareRequest(
+            policy=candidate,
+            baseline=baseline,
+            episodes=episodes,
+            seed=seed,
+            sequential=True,
+            return_bounds=bounds,
+        )
     )
     if comparison.verdict != evaluator_pb2.VERDICT_BETTER:
         raise FailedPreconditionError(
@@ -46,6 +54,16 @@ def evidence_of_improvement(
             f"{difference_in_words(comparison)}: {verdict_in_words(comparison)}"
         )
     return comparison, revision
+
+
+def reason(comparison: evaluator_pb2.Comparison) -> str:
+    """Writes the numbers of a comparison for the audit trail."""
+    baseline = comparison.baseline
+    return (
+        f"better than {baseline.policy}:{baseline.version} in {comparison.policy.environment_id}: difference "
+        f"{difference_in_words(comparison)} over {comparison.pairs} episodes on the same seeds, mean returns "
+        f"{comparison.policy.mean:.2f} and {baseline.mean:.2f}"
+    )
 
 
 def _revision(policy: str) -> int:

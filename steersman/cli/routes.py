@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from steersman.cli.compare import difference_in_words
+from steersman.cli.compare import ReturnBoundsOption, difference_in_words, parse_bounds
 from steersman.cli.connection import CALL_SECONDS, actor, configured, connect, numbers_that_fit
 from steersman.cli.deployments import route_in_words
-from steersman.cli.gate import evidence_of_improvement
+from steersman.cli.gate import evidence_of_improvement, reason
 from steersman.cli.output import JsonOption, RevisionOption, note, plain, print_json, print_table, say
 from steersman.errors import InvalidArgumentError
 from steersman.policy_names import parse_address, parse_version
@@ -86,8 +86,9 @@ def promote(
     if_better_than: Annotated[
         str, typer.Option(metavar="ALIAS|VERSION", help="Only if it proves to be better than this one.")
     ] = "",
-    episodes: Annotated[int, typer.Option(min=160, help="The most that each plays to prove it.")] = 640,
+    episodes: Annotated[int, typer.Option(min=1, help="The most that each plays to prove it; from 160 on, with bounds from 1.")] = 640,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first of those episodes.")] = 0,
+    return_bounds: ReturnBoundsOption = "",
     revision: RevisionOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -104,15 +105,23 @@ def promote(
         steersman promote cartpole:8 --alias stable
     """
     policy, version, from_alias = parse_address(address)
+    why = ""
     if if_better_than:
-        comparison, seen = evidence_of_improvement(parse_address(address), if_better_than, episodes, seed)
+        bounds = parse_bounds(return_bounds)
+        comparison, seen = evidence_of_improvement(parse_address(address), if_better_than, episodes, seed, bounds)
         # Just the version that was compared, and only if nobody has changed anything meanwhile.
         version, from_alias, revision = comparison.policy.version, "", revision or seen
         than = f"{policy}:{comparison.baseline.version}"
         note(f"{policy}:{version} is better than {than}: {difference_in_words(comparison)}")
+        why = reason(comparison)
     with numbers_that_fit():
         request = deployment_pb2.PromoteRequest(
-            policy=policy, version=version, from_alias=from_alias, alias=alias, expected_revision=revision
+            policy=policy,
+            version=version,
+            from_alias=from_alias,
+            alias=alias,
+            expected_revision=revision,
+            reason=why,
         )
     with _gateway() as stub:
         deployment = stub.Promote(request, timeout=CALL_SECONDS, metadata=actor()).deployment
@@ -157,10 +166,11 @@ def audit(
             record.revision,
             record.before,
             record.after,
+            record.reason,
         )
         for record in records
     ]
-    columns = ("time (UTC)", "who", "what", "policy", "revision", "from", "to")
+    columns = ("time (UTC)", "who", "what", "policy", "revision", "from", "to", "why")
     print_table("Changes", columns, rows, "Nothing was changed yet.")
 
 

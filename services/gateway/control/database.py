@@ -18,7 +18,7 @@ from steersman.errors import FailedPreconditionError, UnavailableError
 
 _log = logging.getLogger(__name__)
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration."""
 
 _BUSY_SECONDS = 5.0

@@ -128,6 +128,7 @@ def write_audit(record: AuditRecord) -> deployment_pb2.AuditRecord:
         before=record.before,
         after=record.after,
         revision=record.revision,
+        reason=record.reason,
     )
     message.time.FromDatetime(record.time)
     return message

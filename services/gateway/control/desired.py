@@ -59,12 +59,14 @@ class Change:
         expected_revision: The revision that the change is based on; 0 for any.
         serving: The versions that its traffic goes to now, as far as is known; None for all of its route. One that
             could never be loaded is not among them, and must not keep replicas from loading others.
+        reason: Why, for the audit trail.
     """
 
     actor: str
     policy: str
     expected_revision: int = 0
     serving: frozenset[int] | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class AuditRecord:
         before: What was wanted before, as JSON; empty if it was not deployed.
         after: What is wanted since, as JSON; empty if it is not deployed any more.
         revision: The policy's revision since.
+        reason: Why; empty if nobody said so.
     """
 
     time: datetime
@@ -88,6 +91,7 @@ class AuditRecord:
     before: str
     after: str
     revision: int
+    reason: str
 
 
 def route_to_json(route: Route) -> dict[str, Any]:

@@ -98,6 +98,7 @@ class AuditRow(Base):
     before: Mapped[str] = mapped_column(Text)
     after: Mapped[str] = mapped_column(Text)
     revision: Mapped[int]
+    reason: Mapped[str] = mapped_column(Text, server_default="")
 
 
 class LeaseRow(Base):

@@ -80,6 +80,7 @@ class _Changing:
                 before=describe(self.before) if self.before else "",
                 after=after,
                 revision=self.revision,
+                reason=self.change.reason,
             )
         )
 
@@ -373,4 +374,4 @@ def _require_versions(row: PolicyRow, versions: set[int]) -> None:
 def _read_audit(row: AuditRow) -> AuditRecord:
     # SQLite forgets the time zone.
     made = row.time if row.time.tzinfo else row.time.replace(tzinfo=UTC)
-    return AuditRecord(made, row.actor, row.action, row.policy, row.before, row.after, row.revision)
+    return AuditRecord(made, row.actor, row.action, row.policy, row.before, row.after, row.revision, row.reason)

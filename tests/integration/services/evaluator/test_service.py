@@ -334,12 +334,34 @@ async def test_a_sequential_comparison_stops_when_it_can_tell(gateway: GatewayPr
     assert (found.pairs, found.looks, found.more_episodes) == (160, 1, 0)
     assert same.verdict == evaluator_pb2.VERDICT_UNCLEAR
     assert (same.pairs, same.looks, same.difference) == (200, 2, 0.0)
+    assert same.interval_method == evaluator_pb2.INTERVAL_METHOD_STUDENT
+
+
+async def test_bounds_of_returns_let_it_look_earlier(gateway: GatewayProcess, tmp_path: Path) -> None:
+    async with (
+        attached_replica(gateway, "counting", {1: write_counting_bundle(tmp_path)}),
+        evaluator(gateway.address) as stub,
+    ):
+        found = await comparison_of(
+            stub,
+            policy="counting",
+            baseline="constant",
+            environment_id="Summing-v0",
+            episodes=640,
+            sequential=True,
+            return_bounds={"low": 0.0, "high": 5.0},
+        )
+    assert found.verdict == evaluator_pb2.VERDICT_BETTER
+    assert found.interval_method == evaluator_pb2.INTERVAL_METHOD_EMPIRICAL_BERNSTEIN
+    assert found.pairs < 160
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"sequential": True, "episodes": 159}, "at least 160 episodes"),
+        ({"return_bounds": {"low": 5.0, "high": 5.0}}, "bounds of returns, the lower one first, got 5 and 5"),
+        ({"return_bounds": {"low": 0.0, "high": 5.0}, "episodes": 3}, "expected returns from 0 to 5"),
         ({"error_rate": 1.5}, "got 1.5"),
         ({"episodes": 0}, "got 0"),
         ({"baseline": ""}, "expected an address"),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from services.gateway.shadow import agree
+from services.gateway.shadow import agree, distance
 from services.gateway.versions import Version, read_version
 from steersman import spaces
 from steersman.v1 import common_pb2, replica_pb2
@@ -52,3 +52,14 @@ def test_continuous_actions_may_differ_by_the_tolerance(other: list[float], tole
 def test_nan_agrees_with_nan() -> None:
     first, second = np.array([np.nan, 0.25], np.float32), np.array([np.nan, 0.26], np.float32)
     assert agree(CONTINUOUS, (first.tobytes(),), (second.tobytes(),), 0.1)
+
+
+@pytest.mark.parametrize(("other", "expected"), [([0.5, 0.25], 0.0), ([0.5, -0.5], 0.75), ([0.5, np.nan], None)])
+def test_the_distance_is_the_largest_difference(other: list[float], expected: float | None) -> None:
+    first, second = np.array([0.5, 0.25], np.float32).tobytes(), np.array(other, np.float32).tobytes()
+    assert distance(CONTINUOUS, (first, b"a"), (second, b"b")) == expected
+
+
+def test_discrete_actions_have_no_distance() -> None:
+    one, other = np.array([1], np.int64).tobytes(), np.array([3], np.int64).tobytes()
+    assert distance(DISCRETE, (one,), (other,)) is None

@@ -37,6 +37,18 @@ class Evaluator(evaluator_pb2_grpc.EvaluatorServiceServicer):
         self.story = [PROGRESS, REPORT]
         self.asked: list[evaluator_pb2.EvaluateRequest] = []
         self.ends_with = ""
+        self.shadows_asked: list[evaluator_pb2.EvaluateShadowRequest] = []
+
+    async def EvaluateShadow(  # noqa: N802 - gRPC's name
+        self, request: evaluator_pb2.EvaluateShadowRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[evaluator_pb2.EvaluateShadowResponse]:
+        self.shadows_asked.append(request)
+        for compared in (0, 200):
+            report = evaluator_pb2.ShadowReport(policy="cartpole", serving=[3], shadow=4, compared=compared, seconds=2)
+            if compared:
+                report.agreement, report.mean_distance = 0.75, 0.125
+                report.agreement_interval.CopyFrom(evaluator_pb2.Interval(low=0.7, high=0.8))
+            yield evaluator_pb2.EvaluateShadowResponse(report=report)
 
     async def Evaluate(  # noqa: N802 - gRPC's name
         self, request: evaluator_pb2.EvaluateRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -196,3 +208,14 @@ def test_curves_and_films_are_shown(steersman: CommandLine, evaluator: Evaluator
         assert words in output
     for words in ("delay", "12.25", "50.0%"):
         assert words in output
+
+
+def test_a_shadow_is_followed(steersman: CommandLine, evaluator: Evaluator) -> None:
+    output = steersman("evaluate", "cartpole", "--shadow", "--seconds", "2", "--compared", "150").output
+    for words in ("cartpole:3", "cartpole:4", "200 in 2 s", "75.00% (95% interval 70.00 to 80.00)", "0.125"):
+        assert words in output
+    assert json.loads(steersman("evaluate", "cartpole", "--shadow", "--json").output)["compared"] == 200
+    assert [(asked.policy, asked.seconds, asked.compared) for asked in evaluator.shadows_asked] == [
+        ("cartpole", 2.0, 150),
+        ("cartpole", 0.0, 0),
+    ]

@@ -15,7 +15,7 @@ from tests.unit.steersman.cli.servers import served
 
 def comparison(verdict: evaluator_pb2.Verdict.ValueType, more: int = 0) -> evaluator_pb2.Comparison:
     return evaluator_pb2.Comparison(
-        policy=evaluator_pb2.EvaluationReport(policy="cartpole", version=8, mean=450.0),
+        policy=evaluator_pb2.EvaluationReport(policy="cartpole", version=8, environment_id="CartPole-v1", mean=450.0),
         baseline=evaluator_pb2.EvaluationReport(policy="cartpole", version=7, mean=400.0),
         difference=50.0,
         difference_interval=evaluator_pb2.Interval(low=10.0, high=90.0),
@@ -24,6 +24,7 @@ def comparison(verdict: evaluator_pb2.Verdict.ValueType, more: int = 0) -> evalu
         more_episodes=more,
         pairs=40,
         looks=2,
+        interval_method=evaluator_pb2.INTERVAL_METHOD_EMPIRICAL_BERNSTEIN,
     )
 
 
@@ -76,7 +77,14 @@ def test_what_is_better_is_promoted_just_as_it_was_compared(steersman: CommandLi
     assert (asked.policy, asked.baseline, asked.episodes) == ("cartpole@candidate", "cartpole@champion", 320)
     assert asked.sequential
     assert services.promoted == [
-        deployment_pb2.PromoteRequest(policy="cartpole", version=8, alias="champion", expected_revision=6)
+        deployment_pb2.PromoteRequest(
+            policy="cartpole",
+            version=8,
+            alias="champion",
+            expected_revision=6,
+            reason="better than cartpole:7 in CartPole-v1: difference +50.00 (interval +10.00 to +90.00) over 40 "
+            "episodes on the same seeds, mean returns 450.00 and 400.00",
+        )
     ]
 
 
@@ -85,7 +93,8 @@ def test_what_is_better_is_promoted_just_as_it_was_compared(steersman: CommandLi
     [
         (comparison(evaluator_pb2.VERDICT_WORSE), "+90.00): worse"),
         (comparison(evaluator_pb2.VERDICT_UNCLEAR, 1234), "can't tell yet; about 1,234 more episodes would"),
-        (comparison(evaluator_pb2.VERDICT_UNCLEAR), "there was no difference at all"),
+        (comparison(evaluator_pb2.VERDICT_UNCLEAR), "can't tell yet; very many more would"),
+        (evaluator_pb2.Comparison(verdict=evaluator_pb2.VERDICT_UNCLEAR, pairs=40), "there was no difference at all"),
     ],
 )
 def test_what_is_not_better_is_refused_with_the_numbers(
@@ -94,7 +103,7 @@ def test_what_is_not_better_is_refused_with_the_numbers(
     services.verdict = verdict
     result = steersman("promote", "cartpole:8", "--if-better-than", "7")
     assert result.exit_code == 1
-    assert "expected cartpole:8 to be better than cartpole:7, but the difference over 40 episodes is" in result.errors
+    assert "but the difference over 40 episodes is" in result.errors
     assert words in result.errors
     assert services.compared[0].baseline == "cartpole:7"
     assert services.promoted == []
@@ -116,3 +125,12 @@ def test_a_comparison_is_a_table_or_json(steersman: CommandLine, services: Servi
         (True, 5, "cartpole:7"),
         (False, 0, "random"),
     ]
+
+
+def test_bounds_are_handed_on(steersman: CommandLine, services: Services) -> None:
+    steersman("promote", "cartpole:8", "--if-better-than", "7", "--return-bounds", "0,500")
+    assert "right for any differences" in steersman("compare", "cartpole:8", "random", "--return-bounds=-5,5.5").output
+    assert [(each.return_bounds.low, each.return_bounds.high) for each in services.compared] == [(0, 500), (-5, 5.5)]
+    for text in ("500", "a,b"):
+        result = steersman("compare", "cartpole:8", "random", "--return-bounds", text)
+        assert f"expected bounds of returns like 0,500, got {text!r}" in result.errors

@@ -2,6 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -26,6 +27,25 @@ def test_the_newest_migration_is_the_one_that_is_looked_for() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(database_module.__file__).parent / "migrations"))
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_what_was_changed_before_there_were_reasons_has_none(tmp_path: Path) -> None:
+    engine = create_engine(database_url(tmp_path))
+    config = Config()
+    config.set_main_option("script_location", str(Path(database_module.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO audit (time, actor, action, policy, before, after, revision)"
+                " VALUES ('2026-01-02 03:04:05', 'ann', 'deploy', 'cartpole', '', '{}', 1)"
+            )
+        )
+    database = Database(database_url(tmp_path))
+    database.migrate()
+    (record,) = Store(database).audit("cartpole", 10)
+    assert (record.actor, record.reason) == ("ann", "")
 
 
 def test_several_gateways_may_migrate_at_once(tmp_path: Path) -> None:

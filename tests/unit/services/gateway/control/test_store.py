@@ -143,6 +143,15 @@ def test_every_change_is_in_the_audit_trail(store: Store) -> None:
     assert [record.policy for record in store.audit("", 1)] == ["pong"]
 
 
+def test_the_audit_trail_says_why(store: Store) -> None:
+    deploy(store)
+    store.promote(Change("a gate", "cartpole", reason="better by +3"), "champion", 1, "", {})
+    assert [(record.action, record.reason) for record in store.audit("", 10)] == [
+        ("promote", "better by +3"),
+        ("deploy", ""),
+    ]
+
+
 def test_a_change_based_on_what_has_changed_is_aborted(store: Store) -> None:
     seen = deploy(store).revision
     store.set_route(CHANGE, Route({2: 1.0}), {2: "/bundles/2"})
