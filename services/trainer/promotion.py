@@ -60,6 +60,7 @@ def promote_if_better(run: trainer_pb2.Run, version: int, tracking: Tracking) ->
                 alias=_DEFAULT_ALIAS if than.isdecimal() else than,
                 # Whoever changed the policy meanwhile has changed what the comparison was about.
                 expected_revision=deployment.revision,
+                reason=reason,
             )
             deployments.Promote(request, timeout=_CALL_SECONDS, metadata=_ACTOR)
             _log.info("version %d was promoted over %s: %s", version, than, reason)

@@ -86,7 +86,9 @@ def promote(
     if_better_than: Annotated[
         str, typer.Option(metavar="ALIAS|VERSION", help="Only if it proves to be better than this one.")
     ] = "",
-    episodes: Annotated[int, typer.Option(min=1, help="The most that each plays to prove it; from 160 on, with bounds from 1.")] = 640,
+    episodes: Annotated[
+        int, typer.Option(min=1, help="The most that each plays to prove it; from 160 on, with bounds from 1.")
+    ] = 640,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first of those episodes.")] = 0,
     return_bounds: ReturnBoundsOption = "",
     revision: RevisionOption = 0,
