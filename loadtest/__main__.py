@@ -13,10 +13,11 @@ import typer
 from rich.console import Console
 
 from loadtest.objectives import FILE, read_objectives
-from loadtest.options import LoadOptions
+from loadtest.options import SHAPE_VARIABLE, LoadOptions
 from loadtest.page import html_page
 from loadtest.report import levels_table, verdicts_table, write_report
 from loadtest.scenarios import SCENARIOS, Scope
+from loadtest.shapes import NAMES as SHAPES
 from steersman.errors import SteersmanError
 from steersman.settings import settings
 
@@ -73,20 +74,32 @@ def run(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def web(context: typer.Context) -> None:
-    """Runs Locust itself, with its web page on :8089, and these users; options are Locust's.
+def web(
+    context: typer.Context,
+    shape: Annotated[str, typer.Option(help=f"How many users there are over time: {', '.join(SHAPES)}.")] = "",
+    shape_users: Annotated[int, typer.Option(min=1, help="Users of the shape, at the most.")] = 20,
+    shape_seconds: Annotated[float, typer.Option(min=1, help="How long all of the shape lasts.")] = 600.0,
+) -> None:
+    """Runs Locust itself, with its web page on :8089, and these users; the other options are Locust's.
 
     Examples:
         python -m loadtest web --host 127.0.0.1:50051 --policy cartpole StreamingActor
 
         python -m loadtest web --headless --users 20 --run-time 1m --processes 2 --csv var/loadtest/stats UnaryActor
+
+        python -m loadtest web --shape sine --shape-users 50 --shape-seconds 600 Robot
     """
     locustfile = Path(__file__).with_name("locustfile.py")
+    variables = {"LOCUST_SKIP_MONKEY_PATCH": "1"}
+    if shape:
+        if shape not in SHAPES:
+            raise typer.BadParameter(f"expected a shape among {', '.join(SHAPES)}, got {shape!r}")
+        variables[SHAPE_VARIABLE] = f"{shape}:{shape_users}:{shape_seconds}"
     # On this machine only, unless somebody says otherwise.
     address = [] if "--web-host" in context.args or "--headless" in context.args else ["--web-host", "127.0.0.1"]
     folder = str(Path(__file__).parent.parent)
     path = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH", "")]))
-    environment = {**os.environ, "LOCUST_SKIP_MONKEY_PATCH": "1", "PYTHONPATH": path}
+    environment = {**os.environ, **variables, "PYTHONPATH": path}
     command = [sys.executable, "-m", "locust", "-f", str(locustfile), *address, *context.args]
     os.execve(sys.executable, command, environment)  # noqa: S606 - no shell is wanted
 

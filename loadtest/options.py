@@ -10,6 +10,12 @@ from steersman._client.channel import DEFAULT_ADDRESS
 
 VECTOR_SIZE = 64
 
+SPAWN_RATE = 100
+"""Users that come, or go, in a second where a shape says how many there are."""
+
+SHAPE_VARIABLE = "STEERSMAN_LOAD_SHAPE"
+"""Environment variable by which the command line tells Locust's file the shape: NAME:USERS:SECONDS."""
+
 
 @dataclass(frozen=True)
 class LoadOptions:

@@ -15,7 +15,7 @@ from locust.stats import stats_history
 from locust.user import User
 
 from loadtest.bridge import Bridge
-from loadtest.options import LoadOptions
+from loadtest.options import SPAWN_RATE, LoadOptions
 from loadtest.shapes import Level, Shape
 from loadtest.shared import Shared, share
 from loadtest.timeline import Mark, Stretch, Timeline
@@ -24,7 +24,6 @@ from loadtest.users.base import RequestError
 from loadtest.watch import Processes, Watch
 
 _STOP_SECONDS = 15
-_SPAWN_RATE = 100
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class Run:
             def tick(self) -> tuple[int, float] | None:
                 level = run._plan.shape.level_at(run.now)
                 run._note(level)
-                return None if level is None else (level.users, _SPAWN_RATE)
+                return None if level is None else (level.users, SPAWN_RATE)
 
         return Users()  # type: ignore[no-untyped-call]
 

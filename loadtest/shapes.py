@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from steersman.errors import InvalidArgumentError
+
 
 @dataclass(frozen=True)
 class Level:
@@ -95,6 +97,36 @@ class Sine:
             return None
         share = (1 - math.cos(2 * math.pi * seconds / self.period)) / 2
         return Level(round(self.few + (self.many - self.few) * share), 1.0, "day")
+
+
+NAMES = ("ladder", "spike", "sine", "soak")
+
+
+def named_shape(name: str, users: int, seconds: float) -> Shape:
+    """Makes a shape for Locust's own command line.
+
+    Args:
+        name: One of `NAMES`.
+        users: Users at the most; where there are few, they are a tenth of that.
+        seconds: How long all of it lasts.
+
+    Raises:
+        InvalidArgumentError: If there is no such shape.
+    """
+    few = max(1, users // 10)
+    match name:
+        case "ladder":
+            levels = len(ladder(users, 1.0).levels)
+            # The plateau lasts as long as two steps, and so does the rest.
+            step = seconds / (levels + 3)
+            return ladder(users, step, 2 * step, 2 * step)
+        case "spike":
+            return spike(few, users, seconds / 3, seconds / 3)
+        case "sine":
+            return Sine(few, users, seconds)
+        case "soak":
+            return soak(users, seconds)
+    raise InvalidArgumentError(f"expected a shape among {', '.join(NAMES)}, got {name!r}")
 
 
 class Knee:

@@ -85,7 +85,8 @@ def test_every_kind_of_user_is_answered(gateway: GatewayProcess) -> None:
 
 
 def test_a_recurrent_actor_hands_on_its_state(gateway: GatewayProcess, tmp_path: Path) -> None:
-    np.save(tmp_path / "observations.npy", np.ones((5, 1), np.float32))
+    # Whose sum, the policy's state, stays small however long it goes on.
+    np.save(tmp_path / "observations.npy", np.array([[1.0], [-1.0]], np.float32))
     options = LoadOptions(policy="recurrent", recording=tmp_path / "observations.npy")
     timeline = ran(gateway, {RecurrentActor: 1}, soak(2, 3), options)
     requests = timeline.within(0, 10)
@@ -124,3 +125,14 @@ def test_locusts_own_command_line_runs_them_in_several_processes(gateway: Gatewa
     assert int(row["Request Count"]) > 10
     assert int(row["Failure Count"]) == 0
     assert float(row["Average Content Size"]) == 1.0, "observations"
+
+
+def test_locusts_own_command_line_takes_a_shape(gateway: GatewayProcess, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtest", "web", "--headless", "--host", gateway.address, "--policy", "linear"]
+    command += ["--shape", "spike", "--shape-users", "4", "--shape-seconds", "6"]
+    command += ["--csv", str(tmp_path / "stats"), "--csv-full-history", "UnaryActor"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "stats_stats_history.csv").open() as file:
+        users = {int(row["User Count"]) for row in csv.DictReader(file)}
+    assert users >= {1, 4}

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.shapes import Knee, Level, Levels, Shape, Sine, ladder, soak, spike
+from loadtest.shapes import NAMES, Knee, Level, Levels, Shape, Sine, ladder, named_shape, soak, spike
+from steersman.errors import InvalidArgumentError
 
 
 def users(shape: Shape, times: range) -> list[int | None]:
@@ -82,3 +83,16 @@ def test_a_knee_that_never_breaks_ends_at_the_most() -> None:
 @pytest.mark.parametrize("time", [0.0, 9.99])
 def test_levels_begin_at_once(time: float) -> None:
     assert Levels([Level(3, 10, "x")]).level_at(time) == Level(3, 10, "x")
+
+
+@given(name=st.sampled_from(NAMES), most=st.integers(1, 300), seconds=st.floats(1, 10_000))
+def test_named_shapes_last_as_long_as_was_asked_for(name: str, most: int, seconds: float) -> None:
+    shape = named_shape(name, most, seconds)
+    levels = [shape.level_at(seconds * part / 100) for part in range(99)]
+    assert all(level is not None and 1 <= level.users <= most for level in levels)
+    assert shape.level_at(seconds * 1.001) is None
+
+
+def test_a_shape_that_there_is_not() -> None:
+    with pytest.raises(InvalidArgumentError, match="'square'"):
+        named_shape("square", 1, 1.0)
