@@ -22,7 +22,7 @@ GENERATOR_CPU_SHARE = 0.9
 GENERATOR_LAG_SECONDS = 0.1
 """Lateness above which it is, likewise: the median over a level of the greatest in each second."""
 
-_WARM_UP_SHARE = 0.25
+_WARM_UP_SHARE = 1 / 3
 """Of a soak, before memory counts."""
 
 _REQUESTS = 100_000

@@ -32,6 +32,10 @@ _MOST_REPLICAS = 4
 _VECTOR_RATE = 5.0
 """Messages per second of an actor with 64 environments: sixteen of them are more than one replica can do."""
 
+_CHAOS_PAUSE_SECONDS = 0.05
+_SOAK_PAUSE_SECONDS = 0.01
+"""Short, so that ten minutes are hundreds of thousands of requests: processes also grow a little with time alone."""
+
 _SETTLE_SECONDS = 6.0
 """Time under load before the first fault, and between two."""
 
@@ -102,7 +106,7 @@ def _chaos(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
         options = LoadOptions(policy=STEADY, rate=scope.rate or 10.0)
         kinds = {Robot: 2, UnaryActor: 1, StreamingActor: 1}
         shape = shapes.soak(scope.users or 12, 1e6)
-        plan = Plan(_calm(kinds), shape, options, system.settings.gateway_address, scope.web_port)
+        plan = Plan(_calm(kinds, _CHAOS_PAUSE_SECONDS), shape, options, system.settings.gateway_address, scope.web_port)
         with Run(plan, timeline) as run:
             for name, work in _EVENTS.items():
                 gevent.sleep(_SETTLE_SECONDS)
@@ -131,7 +135,7 @@ def _soak(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
         options = LoadOptions(policy="soaked")
         kinds = {UnaryActor: 2, StreamingActor: 2, VectorActor: 1}
         plan = Plan(
-            _calm(kinds),
+            _calm(kinds, _SOAK_PAUSE_SECONDS),
             shapes.soak(scope.users or 10, scope.seconds),
             options,
             system.settings.gateway_address,
@@ -215,11 +219,11 @@ def _report(scenario: Scenario, scope: Scope, timeline: Timeline, facts: dict[st
     return Report(scenario.name, scenario.description, timeline, verdicts, facts or {})
 
 
-def _calm(kinds: dict[Any, int]) -> dict[Any, int]:
+def _calm(kinds: dict[Any, int], seconds: float) -> dict[Any, int]:
     """Has users that ask without a pause make one, so that what is measured is not how much a machine can do."""
 
     def pause(_: Any) -> float:  # noqa: ANN401 - Locust's user
-        return 0.05
+        return seconds
 
     return {
         kind if issubclass(kind, Robot) else type(kind.__name__, (kind,), {"wait_time": pause}): weight

@@ -141,8 +141,8 @@ def test_memory_that_grows_is_seen() -> None:
         "replica 3": [(time, 90.0 + time) for time in range(90, 100)],
     }
     slopes = memory_slopes(timeline)
-    requests = len(timeline.within(25, 100).latencies)
-    assert slopes["gateway 1"] == pytest.approx(0.1 * 75 / requests * 100_000)
+    requests = len(timeline.within(100 / 3, 100).latencies)
+    assert slopes["gateway 1"] == pytest.approx(0.1 * 200 / 3 / requests * 100_000)
     assert slopes["replica 2"] == pytest.approx(0.0)
     assert "replica 3" not in slopes, "it has not lived long enough to tell"
     verdicts = judge({"megabytes_per_100k_requests": 1.0}, timeline)

@@ -152,6 +152,31 @@ def test_versions_on_the_way_and_what_a_run_starts_from(steersman: CommandLine, 
     assert "POLICY:VERSION" in steersman("train", "CartPole-v1", "--stop-steps", "1", "--warm-start", "a:b").errors
 
 
+def test_a_sweep_is_submitted_and_its_trials_are_shown(steersman: CommandLine, trainer: Trainer) -> None:
+    options = ["--search", "lr=loguniform(1e-4, 1e-2)", "--num-samples", "8", "--scheduler", "asha"]
+    trial = trainer_pb2.Trial(number=1, state=trainer_pb2.RUN_STATE_SUCCEEDED)
+    trial.settings["lr"] = 0.003
+    swept = trainer_pb2.Run(id="abc", state=trainer_pb2.RUN_STATE_SUCCEEDED, trials=[trial], best_trial=1)
+    trainer.story = [RUNNING, swept]
+    result = steersman("train", "CartPole-v1", "--stop-steps", "50000", *options)
+    assert result.exit_code == 0, result.errors
+    assert "1 *" in result.output
+    assert "lr=0.003" in result.output
+    (spec,) = trainer.submitted
+    assert (spec.sweep.num_samples, spec.sweep.WhichOneof("scheduler")) == (8, "successive_halving")
+    assert spec.sweep.parameters["lr"].loguniform == trainer_pb2.SearchRange(low=1e-4, high=1e-2)
+
+    result = steersman("train", "CartPole-v1", "--stop-steps", "1", "--num-samples", "8")
+    assert result.exit_code == 1
+    assert "expected --search" in result.errors
+
+
+def test_a_run_that_ends_in_the_gate(steersman: CommandLine, trainer: Trainer) -> None:
+    options = ["--deploy-as", "candidate", "--promote-if-better-than", "champion", "--detach"]
+    assert steersman("train", "CartPole-v1", "--stop-steps", "1", *options).exit_code == 0
+    assert trainer.submitted[0].publishing.promote_if_better_than == "champion"
+
+
 def test_a_failed_run_is_exit_code_1_and_says_why(steersman: CommandLine, trainer: Trainer) -> None:
     trainer.story = [RUNNING, FAILED]
     result = steersman("runs", "watch", "abc", "--json")
