@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import tempfile
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,19 +12,19 @@ from typing import Any
 import gevent
 
 from bench.systems.ray_serve import DEFAULT_POLLING, RayServe
-from faults import catalogue
 from faults.models import write_working_bundle
 from faults.system import POLICY as STEADY
-from faults.system import System, running_system
 from loadtest import shapes
+from loadtest.chaos import EVENTS, SWAP, Faults
 from loadtest.models import POLICY, write_wide_mlp
-from loadtest.objectives import generator_bound, judge
+from loadtest.objectives import Verdict, generator_bound, judge
 from loadtest.options import LoadOptions
 from loadtest.report import Report
 from loadtest.runner import Plan, Run
 from loadtest.system import loaded_system
 from loadtest.timeline import Timeline, percentile
 from loadtest.users import PacedUnaryVectorActor, PacedVectorActor, Robot, StreamingActor, UnaryActor, VectorActor
+from steersman.errors import SteersmanError
 
 _MOST_REPLICAS = 4
 _VECTOR_RATE = 5.0
@@ -100,32 +98,37 @@ def _autoscaling(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
 def _chaos(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
     timeline = Timeline()
     events: list[tuple[str, float, float]] = []
-    faults = _Faults()
+    lasting: list[Verdict] = []
+    faults = Faults()
     tell("starting a stack with two gateway processes and two replicas")
     with faults as system:
         options = LoadOptions(policy=STEADY, rate=scope.rate or 10.0)
-        kinds = {Robot: 2, UnaryActor: 1, StreamingActor: 1}
+        kinds = _calm({Robot: 2, UnaryActor: 1, StreamingActor: 1}, _CHAOS_PAUSE_SECONDS)
         shape = shapes.soak(scope.users or 12, 1e6)
-        plan = Plan(_calm(kinds, _CHAOS_PAUSE_SECONDS), shape, options, system.settings.gateway_address, scope.web_port)
-        with Run(plan, timeline) as run:
-            for name, work in _EVENTS.items():
+        with Run(Plan(kinds, shape, options, system.settings.gateway_address, scope.web_port), timeline) as run:
+            for name, work in EVENTS.items():
                 gevent.sleep(_SETTLE_SECONDS)
-                run.mark("swap" if name == "version swapped" else "fault", name)
+                kind = "swap" if name == SWAP else "fault"
+                run.mark(kind, name)
                 tell(name)
                 began = run.now
-                faults.make(work)
+                try:
+                    faults.make(work)
+                except SteersmanError as error:
+                    # What clients got until then is worth a report all the same.
+                    lasting.append(Verdict(f"recovery: {name}", 0.0, None, holds=False, note=str(error)))
+                    break
                 events.append((name, began, run.now))
-                run.mark("fault", f"{name}: over")
+                run.mark(kind, f"{name}: over")
             gevent.sleep(_SETTLE_SECONDS)
         tell("stopping the stack")
     facts = {}
     for name, began, ended in events:
         p99 = percentile(timeline.within(int(began), ended).latencies, 99)
-        gap = timeline.longest_gap(began, ended)
-        facts[name] = (
-            f"p99 {p99:.1f} ms, longest gap between two answers {gap * 1000:.0f} ms, over after {ended - began:.1f} s"
-        )
-    return [_report(scenario, scope, timeline, facts)]
+        gap = timeline.longest_gap(began, ended) * 1000
+        facts[name] = f"p99 {p99:.1f} ms, longest gap between answers {gap:.0f} ms, over after {ended - began:.1f} s"
+    report = _report(scenario, scope, timeline, facts)
+    return [replace(report, verdicts=[*report.verdicts, *lasting])]
 
 
 def _soak(scenario: Scenario, scope: Scope, tell: Tell) -> list[Report]:
@@ -229,60 +232,6 @@ def _calm(kinds: dict[Any, int], seconds: float) -> dict[Any, int]:
         kind if issubclass(kind, Robot) else type(kind.__name__, (kind,), {"wait_time": pause}): weight
         for kind, weight in kinds.items()
     }
-
-
-async def _swap(system: System) -> None:
-    """Deploys another version, and waits until every gateway process and every replica has it."""
-    system.version = system.next_version()
-    system.bundle = write_working_bundle(system.folder / f"version-{system.version}", seed=1)
-    await system.deploy(system.version, system.bundle)
-    await system.until_healthy()
-
-
-async def _scale_down_and_up(system: System) -> None:
-    await system.deploy(system.version, system.bundle, replicas=1)
-    await system.until(lambda deployment: deployment.replicas_ready == 1, 60)
-    await system.deploy(system.version, system.bundle)
-    await system.until_healthy()
-
-
-_EVENTS = {
-    "replica killed": catalogue.FAULTS["replica-killed"].make,
-    "version swapped": _swap,
-    "scaled down and up again": _scale_down_and_up,
-    "gateway process terminated": catalogue.FAULTS["gateway-terminated"].make,
-    "Serve controller killed": catalogue.FAULTS["serve-controller-killed"].make,
-}
-
-
-class _Faults:
-    """The system that faults are made in, which wants an event loop of its own."""
-
-    def __enter__(self) -> System:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="faults", daemon=True)
-        self._thread.start()
-        self._running = running_system()
-        self._system: System = self._wait(self._running.__aenter__())
-        system: System = self._system
-        return system
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self._wait(self._running.__aexit__(None, None, None))
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-
-    def make(self, work: Any) -> None:  # noqa: ANN401 - a coroutine function
-        """Has something happen, and returns when the system is healthy again; users go on meanwhile."""
-        self._wait(work(self._system))
-
-    def _wait(self, work: Any) -> Any:  # noqa: ANN401 - a coroutine, and what it gives
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        while not future.done():
-            gevent.sleep(0.05)
-        return future.result()
 
 
 SCENARIOS = {
