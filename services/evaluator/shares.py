@@ -17,7 +17,9 @@ from services.evaluator.players import RANDOM, ConstantAction, Contestant, Rando
 from steersman.aio import PolicyClient
 from steersman.v1 import common_pb2
 
-_GROUPS = 2
+_GROUP = 64
+"""Environments of a request, where there are two groups. Smaller requests cost more than is gained by computing while
+one waits: with 64 environments, one request for all gave 20 to 35% more steps than two for half of them each."""
 PULSE_SECONDS = 0.1
 """How often a process says that it is alive, at most."""
 
@@ -97,7 +99,7 @@ class _Teller:
 async def play_share(share: Share, tell: Callable[[News], None]) -> None:
     """Plays a share to its end.
 
-    The environments are two groups: while one waits for its actions, the other one computes.
+    Many environments are two groups: while one waits for its actions, the other one computes.
 
     Args:
         share: What to play.
@@ -115,7 +117,7 @@ async def play_share(share: Share, tell: Callable[[News], None]) -> None:
         make_environments(share.recipe, share.num_environments, environments, teller.pulse)
         spec = common_pb2.PolicySpec.FromString(share.contestant.spec)
         check_spaces(environments[0], spec)
-        groups = min(_GROUPS, share.num_environments)
+        groups = 2 if share.num_environments >= 2 * _GROUP else 1
         # Which group plays which episode is fixed beforehand, as it is for each environment.
         teller.rollouts += [
             Rollout(
