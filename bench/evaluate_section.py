@@ -19,7 +19,7 @@ from bench.loads import LOADS
 from bench.models import CARTPOLE, Models, write_cartpole, write_image
 from bench.plan import Plan
 from bench.results import Row, Samples
-from bench.systems.ray_serve import DEFAULT_POLLING, RayServe
+from bench.systems.ray_serve import APPS, DEFAULT_POLLING, RayServe
 from bench.systems.steersman import Steersman
 from bench.targets import Target
 from services.common.environments import Environment
@@ -118,7 +118,7 @@ def _in_process(models: Models, seconds: float) -> float:
 
 
 def _over_http(models: Models, seconds: float) -> float:
-    system = RayServe("http", "http_torch", http=True, variables=DEFAULT_POLLING)
+    system = RayServe("http", f"{APPS}:http_torch", http=True, variables=DEFAULT_POLLING)
     try:
         system.start(models)
         url = system.target(LOADS["unary-1"])

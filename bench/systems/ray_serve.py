@@ -24,7 +24,10 @@ from steersman.settings import Settings, port_of
 
 _START_SECONDS = 120.0
 _POLL_SECONDS = 0.3
-_APPS = "bench.systems.serve_apps"
+
+APPS = "bench.systems.serve_apps"
+"""Where the applications are that are compared with."""
+
 
 BEST = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -172,7 +175,7 @@ class RayServe(System):
 def ray_serve_systems() -> list[RayServe]:
     """Lists the three."""
     return [
-        RayServe("serve-grpc", f"{_APPS}:grpc_defaults", variables=DEFAULT_POLLING),
-        RayServe("serve-grpc-best", f"{_APPS}:grpc_best", variables=BEST),
-        RayServe("serve-http-torch", f"{_APPS}:http_torch", http=True, variables=DEFAULT_POLLING),
+        RayServe("serve-grpc", f"{APPS}:grpc_defaults", variables=DEFAULT_POLLING),
+        RayServe("serve-grpc-best", f"{APPS}:grpc_best", variables=BEST),
+        RayServe("serve-http-torch", f"{APPS}:http_torch", http=True, variables=DEFAULT_POLLING),
     ]
