@@ -151,37 +151,48 @@ def _best(plan: trial.Plan, results: Sequence[Any], recorder: Tracking) -> Learn
         raise NothingLearntError(_NOTHING)
     chosen = trials[result.metrics[trial.NUMBER]]
     own = trial_plan(plan, chosen.number, plain_values(chosen.settings))
-    export = outcome.evaluate_again(own.run, _final_export(own, result))
+    export = _final_export(own, result, was_chosen=True)
     _log.info("trial %d is the best one, return %.1f", own.trial, export.iteration.evaluated_return)
     recorder.choose(plan.run.id, own.trial)
     return Learnt(own, export, warning)
 
 
-def _final_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401 - Ray has no types
+def _final_export(plan: trial.Plan, result: Any, *, was_chosen: bool = False) -> Export:  # noqa: ANN401 - Ray's
     """Gives what a trial leaves: its last export, or that of the best checkpoint which it kept, if that plays better.
 
-    Some algorithms forget again what they had learnt. A trial that reached its target has not.
+    Args:
+        plan: The trial's.
+        result: What Tune has of it.
+        was_chosen: Whether the trial was chosen for its return, which is measured again then.
 
     Raises:
         NothingLearntError: If there is no checkpoint.
     """
     last = _last_export(plan, result)
+    better = _better_export(plan, result, last)
+    return outcome.evaluate_again(plan.run, better or last) if better or was_chosen else last
+
+
+def _better_export(plan: trial.Plan, result: Any, last: Export) -> Export | None:  # noqa: ANN401
+    """Exports the best checkpoint that a trial kept, if it plays better than the last iteration; else gives None.
+
+    Some algorithms forget again what they had learnt. A trial that reached its target has not.
+    """
     stop = plan.run.spec.stop
     if stop.HasField("episode_return") and last.iteration.evaluated_return >= stop.episode_return:
-        return last
+        return None
     # There is one, since the last iteration leaves one.
     checkpoint, kept = max(result.best_checkpoints, key=lambda entry: entry[1][trial.SCORE])
     if kept[trial.SCORE] <= result.metrics[trial.SCORE]:
-        return last
-    where = plan.exported(told_iteration(kept))
-    evaluated = outcome.export(plan.run, where.iteration, Path(checkpoint.path), where.bundle)
-    if evaluated.evaluated_return <= last.iteration.evaluated_return:
-        return last
-    _log.info("iteration %d plays better than the last one: it becomes the version", evaluated.iteration)
-    return outcome.evaluate_again(plan.run, Export(evaluated, where.bundle, Path(checkpoint.path)))
+        return None
+    best = _export(plan, checkpoint, kept)
+    if best.iteration.evaluated_return <= last.iteration.evaluated_return:
+        return None
+    _log.info("iteration %d plays better than the last one: it becomes the version", best.iteration.iteration)
+    return best
 
 
-def _last_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401 - Ray has no types
+def _last_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401
     """Gives what a trial exported when it ended; or exports its last checkpoint, if it was ended before that.
 
     Raises:
@@ -192,6 +203,11 @@ def _last_export(plan: trial.Plan, result: Any) -> Export:  # noqa: ANN401 - Ray
     if not result.best_checkpoints:
         raise NothingLearntError(_NOTHING)
     checkpoint, kept = max(result.best_checkpoints, key=lambda entry: int(entry[1]["training_iteration"]))
+    return _export(plan, checkpoint, kept)
+
+
+def _export(plan: trial.Plan, checkpoint: Any, kept: dict[str, Any]) -> Export:  # noqa: ANN401
+    """Exports a checkpoint that Tune has kept, with the result that it kept with it."""
     where = plan.exported(told_iteration(kept))
     evaluated = outcome.export(plan.run, where.iteration, Path(checkpoint.path), where.bundle)
     return Export(evaluated, where.bundle, Path(checkpoint.path))
