@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +47,18 @@ def write_models(folder: Path) -> Models:
     return Models(write_cartpole(folder / CARTPOLE), write_image(folder / IMAGE))
 
 
-def write_cartpole(folder: Path, box: common_pb2.BoxSpace = _UNBOUNDED, seed: int = 0) -> Bundle:
+def write_cartpole(
+    folder: Path, box: common_pb2.BoxSpace = _UNBOUNDED, seed: int = 0, hidden: Sequence[int] = (_HIDDEN, _HIDDEN)
+) -> Bundle:
     """Writes the bundle of CartPole.
 
     Args:
         folder: Where.
         box: The observation space, of four numbers.
         seed: Seed of the weights.
+        hidden: Units of each hidden layer.
     """
-    sizes = [4, _HIDDEN, _HIDDEN, 2]
+    sizes = [4, *hidden, 2]
     nodes, weights = [], []
     current = spaces.OBSERVATION
     random = np.random.default_rng(seed)
@@ -66,7 +70,7 @@ def write_cartpole(folder: Path, box: common_pb2.BoxSpace = _UNBOUNDED, seed: in
         ]
         nodes.append(helper.make_node("Gemm", [current, f"weights{layer}", f"bias{layer}"], [f"linear{layer}"]))
         current = f"linear{layer}"
-        if outputs == _HIDDEN:
+        if layer < len(hidden):
             nodes.append(helper.make_node("Tanh", [current], [f"hidden{layer}"]))
             current = f"hidden{layer}"
     nodes.append(helper.make_node("ArgMax", [current], [spaces.ACTION], axis=1, keepdims=0))

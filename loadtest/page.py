@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loadtest.report import Report, machine, wanted
+from bench.results import machine
+from loadtest.report import Report, wanted
 from loadtest.timeline import Mark, Timeline
 
 _STYLE = """

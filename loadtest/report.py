@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
+from bench.results import machine
 from loadtest.objectives import Verdict, generator_bound, judged_from, memory_slopes, served_share
 from loadtest.timeline import Stretch, Timeline, percentile
 
@@ -56,11 +55,6 @@ class Report:
             "megabytes_per_100k_requests": memory_slopes(self.timeline),
             "timeline": self.timeline.as_json(),
         }
-
-
-def machine() -> dict[str, Any]:
-    """Describes where the load test ran."""
-    return {"processors": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
 
 
 def level_row(timeline: Timeline, stretch: Stretch) -> dict[str, Any]:

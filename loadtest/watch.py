@@ -14,6 +14,7 @@ import psutil
 
 from loadtest.bridge import Bridge
 from loadtest.timeline import Generator, Mark, Served, Timeline
+from steersman.policy_names import parse_address
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 
 _INTERVAL_MILLISECONDS = 500
@@ -56,7 +57,7 @@ class Watch:
         self._timeline = timeline
         self._bridge = bridge
         self._address = address
-        self._policy = policy.partition(":")[0].partition("@")[0]
+        self._policy = parse_address(policy).policy
         self._began = began
         self._replicas = replicas
         self._processes = processes

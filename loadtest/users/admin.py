@@ -9,7 +9,7 @@ import grpc
 
 from loadtest.users.base import PolicyUser
 from steersman.errors import from_rpc_error
-from steersman.policy_names import names_a_version
+from steersman.policy_names import parse_address
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 
 _CALL_SECONDS = 30.0
@@ -27,7 +27,7 @@ class Admin(PolicyUser):
         self.request(self._roll_back, 0)
 
     async def _roll_back(self) -> Any:  # noqa: ANN401 - an empty answer
-        policy = self.options.policy.partition(":")[0] if names_a_version(self.options.policy) else self.options.policy
+        policy = parse_address(self.options.policy).policy
         async with grpc.aio.insecure_channel(self.address) as channel:
             stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
             try:
