@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.loads import Load
-from services.gateway.inference.datatypes import DATATYPE_NAMES
+from services.gateway.serving.inference.datatypes import DATATYPE_NAMES
 from steersman.inference.v1 import inference_pb2
 from steersman.v1 import policy_pb2
 

@@ -6,24 +6,24 @@ import asyncio
 import functools
 
 from services.common.server import Listener, Service, create_server
-from services.gateway.admission import Limits
-from services.gateway.carried_state import StateSeal
-from services.gateway.catalogue import Catalogue
-from services.gateway.deployment_service import DeploymentService
-from services.gateway.deployments import Deployments
-from services.gateway.inference import service as inference
-from services.gateway.inference.repository import Repository
-from services.gateway.intake import Intake
-from services.gateway.memory import Memory
-from services.gateway.peers import Peers
-from services.gateway.policy_service import PolicyService
-from services.gateway.ray_serve import RayServe
-from services.gateway.registry import Registry
-from services.gateway.replica_service import ReplicaService
-from services.gateway.sessions import SessionStore
-from services.gateway.state_key import read_state_key
-from services.gateway.waiting_room import WaitingRoom
-from services.gateway.watching import Watching
+from services.gateway.control.deployments import Deployments
+from services.gateway.control.ray_serve import RayServe
+from services.gateway.control.registry import Registry
+from services.gateway.dispatch.admission import Limits
+from services.gateway.intake.catalogue import Catalogue
+from services.gateway.intake.intake import Intake
+from services.gateway.intake.waiting_room import WaitingRoom
+from services.gateway.memory.carried_state import StateSeal
+from services.gateway.memory.memory import Memory
+from services.gateway.memory.sessions import SessionStore
+from services.gateway.memory.state_key import read_state_key
+from services.gateway.replicas.peers import Peers
+from services.gateway.replicas.replica_service import ReplicaService
+from services.gateway.serving.deployment_service import DeploymentService
+from services.gateway.serving.inference import service as inference
+from services.gateway.serving.inference.repository import Repository
+from services.gateway.serving.policy_service import PolicyService
+from services.gateway.watching.watching import Watching
 from steersman.settings import Settings, port_of
 from steersman.v1 import deployment_pb2_grpc, policy_pb2_grpc
 

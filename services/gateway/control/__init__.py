@@ -1,1 +1,1 @@
-"""The control plane: what is wanted, kept in a database, and brought about on Ray Serve."""
+"""What is wanted, and bringing Ray Serve to it: deployments, routes, aliases, scales, the registry."""

@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 from services.gateway.control.desired import AuditRecord, DesiredPolicy
+from services.gateway.control.ray_serve import Application
+from services.gateway.control.scaling import Scale
 from services.gateway.control.serve_config import DEPLOYMENT, is_policy
-from services.gateway.dispatcher import Dispatcher
-from services.gateway.ray_serve import Application
-from services.gateway.routes import DEFAULT_TOLERANCE, Route, Shadow
-from services.gateway.scaling import Scale
+from services.gateway.dispatch.dispatcher import Dispatcher
+from services.gateway.dispatch.routes import DEFAULT_TOLERANCE, Route, Shadow
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import deployment_pb2
 

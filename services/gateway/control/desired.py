@@ -9,8 +9,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from services.gateway.routes import Route, Shadow
-from services.gateway.scaling import Scale
+from services.gateway.control.scaling import Scale
+from services.gateway.dispatch.routes import Route, Shadow
 
 
 @dataclass(frozen=True, slots=True)

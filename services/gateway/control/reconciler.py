@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from services.gateway.control import serve_config
+from services.gateway.control.ray_serve import Application, RayServe
 from services.gateway.control.shared_state import SharedState
-from services.gateway.ray_serve import Application, RayServe
 from steersman.errors import SteersmanError
 from steersman.settings import Settings
 

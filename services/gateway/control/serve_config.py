@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from services.gateway.control.desired import DesiredPolicy
-from services.gateway.ray_serve import Application
-from services.gateway.scaling import Scale, actor_options, autoscaling_config, written_scale
+from services.gateway.control.ray_serve import Application
+from services.gateway.control.scaling import Scale, actor_options, autoscaling_config, written_scale
 from steersman.settings import Settings
 
 DEPLOYMENT = "policy"

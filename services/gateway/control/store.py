@@ -24,8 +24,8 @@ from services.gateway.control.desired import (
     route_to_json,
 )
 from services.gateway.control.models import AliasRow, AuditRow, LeaseRow, PolicyRow, RouteRow, StateRow, VersionRow
-from services.gateway.routes import Route
-from services.gateway.scaling import Scale
+from services.gateway.control.scaling import Scale
+from services.gateway.dispatch.routes import Route
 from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError
 
 MAX_ROUTES: Final = 50

@@ -8,12 +8,12 @@ from itertools import count
 
 import numpy as np
 
-from services.gateway.admission import Limits
-from services.gateway.attachment import Attachment
-from services.gateway.options import GREEDY, Options
-from services.gateway.requests import Request
-from services.gateway.statistics import Statistics
-from services.gateway.versions import Version, read_version
+from services.gateway.dispatch.admission import Limits
+from services.gateway.dispatch.attachment import Attachment
+from services.gateway.requests.options import GREEDY, Options
+from services.gateway.requests.request import Request
+from services.gateway.requests.statistics import Statistics
+from services.gateway.requests.versions import Version, read_version
 from steersman.v1 import common_pb2, replica_pb2
 
 _numbers = count()

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.gateway.attachment import Attachment
-from services.gateway.versions import Version, read_version
+from services.gateway.dispatch.attachment import Attachment
+from services.gateway.requests.versions import Version, read_version
 from steersman import tensors
 from steersman.v1 import common_pb2, policy_pb2, replica_pb2
 

@@ -4,9 +4,9 @@ import pytest
 
 from services.gateway.control import descriptions
 from services.gateway.control.desired import DesiredPolicy
-from services.gateway.dispatcher import Dispatcher
-from services.gateway.routes import DEFAULT_TOLERANCE, Route, Shadow
-from services.gateway.scaling import Scale
+from services.gateway.control.scaling import Scale
+from services.gateway.dispatch.dispatcher import Dispatcher
+from services.gateway.dispatch.routes import DEFAULT_TOLERANCE, Route, Shadow
 from steersman.errors import InternalError, InvalidArgumentError
 from steersman.v1 import deployment_pb2
 from steersman.v1.deployment_pb2 import RouteWeight

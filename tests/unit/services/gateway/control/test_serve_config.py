@@ -4,8 +4,8 @@ import pytest
 
 from services.gateway.control import serve_config
 from services.gateway.control.desired import DesiredPolicy
-from services.gateway.routes import Route, Shadow
-from services.gateway.scaling import Scale
+from services.gateway.control.scaling import Scale
+from services.gateway.dispatch.routes import Route, Shadow
 from steersman.settings import Settings
 
 SETTINGS = Settings()

@@ -17,9 +17,9 @@ import pytest
 
 from services.gateway.control.database import Database
 from services.gateway.control.desired import Change, DesiredPolicy
+from services.gateway.control.scaling import Scale
 from services.gateway.control.store import MAX_ROUTES, Store
-from services.gateway.routes import Route, Shadow
-from services.gateway.scaling import Scale
+from services.gateway.dispatch.routes import Route, Shadow
 from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError, UnavailableError
 from tests.databases import database_url, sqlite_only
 
@@ -199,7 +199,7 @@ _WRITER = """
 import sys, itertools
 from pathlib import Path
 from tests.unit.services.gateway.control.test_store import CHANGE, open_store
-from services.gateway.routes import Route
+from services.gateway.dispatch.routes import Route
 store = open_store(Path(sys.argv[1]))
 for index in itertools.count(1):
     # Route and alias change together or not at all.

@@ -1,0 +1,1 @@
+"""Queues, the making of batches, and which replica gets what."""

@@ -1,0 +1,212 @@
+"""GRPCInferenceService: the Open Inference Protocol's methods."""
+
+from __future__ import annotations
+
+import time
+from importlib import metadata
+from typing import Any
+
+import grpc
+from google.protobuf import message_factory
+
+from services.common.errors import answers_errors
+from services.gateway.control.actor import actor_of
+from services.gateway.dispatch.dispatcher import Dispatcher
+from services.gateway.intake.catalogue import Catalogue
+from services.gateway.intake.intake import Intake
+from services.gateway.intake.waiting_room import WaitingRoom
+from services.gateway.requests.versions import Version
+from services.gateway.serving.inference import descriptions
+from services.gateway.serving.inference.outputs import ResponseWriter
+from services.gateway.serving.inference.question import address_of, read_question
+from services.gateway.serving.inference.repository import Repository
+from services.gateway.serving.inference.statistics import write_statistics
+from services.gateway.serving.inference.stream import InferStream
+from services.gateway.serving.unary import deadline_of, until_answered
+from steersman.errors import UnavailableError
+from steersman.inference.v1 import inference_pb2, inference_pb2_grpc
+
+SERVICE_NAME = "inference.GRPCInferenceService"
+"""What the protocol calls the service; our stubs have it in a package of our own."""
+
+_EXTENSIONS = ("model_configuration", "model_repository", "parameters", "schedule_policy", "sequence", "statistics")
+
+_WRITER = ResponseWriter(final=False)
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def add_to_server(servicer: inference_pb2_grpc.GRPCInferenceServiceServicer, server: grpc.aio.Server) -> None:
+    """Adds the servicer to a server, under the protocol's own name."""
+    service = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+    handlers = {}
+    for method in service.methods:
+        request, response = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+        make = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
+        handlers[method.name] = make(getattr(servicer, method.name), request.FromString, response.SerializeToString)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+
+
+class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
+    """Serves `inference.GRPCInferenceService`; the proto describes its methods.
+
+    Args:
+        catalogue: The policies.
+        intake: Takes the requests for actions.
+        waiting_room: Where requests wait for the first replica of a policy.
+        repository: Lists, deploys and undeploys policies.
+        session_idle_seconds: How long a session may be idle.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        intake: Intake,
+        waiting_room: WaitingRoom,
+        repository: Repository,
+        session_idle_seconds: float,
+    ) -> None:
+        self._catalogue = catalogue
+        self._intake = intake
+        self._waiting_room = waiting_room
+        self._repository = repository
+        self._session_idle_seconds = session_idle_seconds
+        self._version = metadata.version("steersman")
+        self._streams: set[InferStream] = set()
+
+    def close(self) -> None:
+        """Reads no more from any stream; what is in flight goes on."""
+        for stream in self._streams:
+            stream.stop()
+
+    @answers_errors
+    async def ServerLive(
+        self, request: inference_pb2.ServerLiveRequest, context: _Context
+    ) -> inference_pb2.ServerLiveResponse:
+        """Says that the gateway lives."""
+        return inference_pb2.ServerLiveResponse(live=True)
+
+    @answers_errors
+    async def ServerReady(
+        self, request: inference_pb2.ServerReadyRequest, context: _Context
+    ) -> inference_pb2.ServerReadyResponse:
+        """Tells whether the gateway takes requests."""
+        return inference_pb2.ServerReadyResponse(ready=not self._intake.closed)
+
+    @answers_errors
+    async def ModelReady(
+        self, request: inference_pb2.ModelReadyRequest, context: _Context
+    ) -> inference_pb2.ModelReadyResponse:
+        """Tells whether a model can answer."""
+        try:
+            self._catalogue.resolve(address_of(request.name, request.version))
+        except UnavailableError:
+            return inference_pb2.ModelReadyResponse(ready=False)
+        return inference_pb2.ModelReadyResponse(ready=not self._intake.closed)
+
+    @answers_errors
+    async def ServerMetadata(
+        self, request: inference_pb2.ServerMetadataRequest, context: _Context
+    ) -> inference_pb2.ServerMetadataResponse:
+        """Says what this server is."""
+        return inference_pb2.ServerMetadataResponse(name="steersman", version=self._version, extensions=_EXTENSIONS)
+
+    @answers_errors
+    async def ModelMetadata(
+        self, request: inference_pb2.ModelMetadataRequest, context: _Context
+    ) -> inference_pb2.ModelMetadataResponse:
+        """Describes a model's inputs and outputs."""
+        dispatcher, version, pinned = await self._resolve(request, context)
+        return descriptions.metadata(dispatcher, version, only=pinned)
+
+    @answers_errors
+    async def ModelConfig(
+        self, request: inference_pb2.ModelConfigRequest, context: _Context
+    ) -> inference_pb2.ModelConfigResponse:
+        """Gives a model's configuration."""
+        dispatcher, version, _ = await self._resolve(request, context)
+        config = descriptions.config(dispatcher, version, self._session_idle_seconds)
+        return inference_pb2.ModelConfigResponse(config=config)
+
+    @answers_errors
+    async def ModelInfer(
+        self, request: inference_pb2.ModelInferRequest, context: _Context
+    ) -> inference_pb2.ModelInferResponse:
+        """Answers one observation or one batch."""
+        question = read_question(request)
+        deadline = min(deadline_of(context), question.deadline(time.monotonic()))
+        answered = await until_answered(
+            lambda finished: self._intake.submit(question.message, deadline, finished, question.read),
+            self._waiting_room,
+            question.message.policy,
+            request,
+            deadline,
+        )
+        response = inference_pb2.ModelInferResponse()
+        _WRITER.write(answered, question.outputs, request.id, response)
+        self._intake.keep_state(answered, end=question.parameters.sequence_end)
+        return response
+
+    @answers_errors
+    async def ModelStreamInfer(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
+        """Answers a stream of requests."""
+        stream = InferStream(context, self._intake, self._waiting_room)
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.discard(stream)
+
+    @answers_errors
+    async def ModelStatistics(
+        self, request: inference_pb2.ModelStatisticsRequest, context: _Context
+    ) -> inference_pb2.ModelStatisticsResponse:
+        """Gives counts and durations."""
+        now = time.monotonic()
+        if request.name:
+            dispatcher, version, pinned = self._catalogue.resolve(address_of(request.name, request.version))
+            chosen = [(dispatcher, [version.number] if pinned else list(dispatcher.versions))]
+        else:
+            chosen = [(dispatcher, list(dispatcher.versions)) for dispatcher in self._catalogue]
+        return inference_pb2.ModelStatisticsResponse(
+            model_stats=[
+                write_statistics(dispatcher.policy, number, dispatcher.statistics.version(number), now)
+                for dispatcher, numbers in chosen
+                for number in numbers
+            ]
+        )
+
+    @answers_errors
+    async def RepositoryIndex(
+        self, request: inference_pb2.RepositoryIndexRequest, context: _Context
+    ) -> inference_pb2.RepositoryIndexResponse:
+        """Lists what is deployed."""
+        return self._repository.index(only_ready=request.ready)
+
+    @answers_errors
+    async def RepositoryModelLoad(
+        self, request: inference_pb2.RepositoryModelLoadRequest, context: _Context
+    ) -> inference_pb2.RepositoryModelLoadResponse:
+        """Deploys a policy."""
+        await self._repository.load(request, actor_of(context))
+        return inference_pb2.RepositoryModelLoadResponse()
+
+    @answers_errors
+    async def RepositoryModelUnload(
+        self, request: inference_pb2.RepositoryModelUnloadRequest, context: _Context
+    ) -> inference_pb2.RepositoryModelUnloadResponse:
+        """Undeploys a policy."""
+        await self._repository.unload(request, actor_of(context))
+        return inference_pb2.RepositoryModelUnloadResponse()
+
+    async def _resolve(
+        self, request: inference_pb2.ModelMetadataRequest | inference_pb2.ModelConfigRequest, context: _Context
+    ) -> tuple[Dispatcher, Version, bool]:
+        """Finds a model; one that is scaled to zero gets a replica for it."""
+        address = address_of(request.name, request.version)
+        try:
+            return self._catalogue.resolve(address)
+        except UnavailableError as error:
+            return await self._waiting_room.until_served(
+                error, address, request.ByteSize(), deadline_of(context), lambda: self._catalogue.resolve(address)
+            )

@@ -1,0 +1,122 @@
+"""PolicyService: where requests for actions enter and answers leave."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from services.common.errors import answers_errors
+from services.gateway.dispatch.dispatcher import Dispatcher
+from services.gateway.intake.catalogue import Catalogue
+from services.gateway.intake.intake import Intake
+from services.gateway.intake.waiting_room import WaitingRoom
+from services.gateway.serving.act_stream import ActStream
+from services.gateway.serving.unary import deadline_of, until_answered
+from steersman.errors import UnavailableError
+from steersman.v1 import policy_pb2, policy_pb2_grpc
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
+    """Serves `steersman.v1.PolicyService`; the proto describes its methods.
+
+    Args:
+        catalogue: The policies.
+        intake: Takes the requests for actions.
+        waiting_room: Where requests wait for the first replica of a policy.
+    """
+
+    def __init__(self, catalogue: Catalogue, intake: Intake, waiting_room: WaitingRoom) -> None:
+        self._catalogue = catalogue
+        self._intake = intake
+        self._waiting_room = waiting_room
+        self._streams: set[ActStream] = set()
+
+    def close(self) -> None:
+        """Turns new requests away and says goodbye on every stream; what is in flight goes on."""
+        self._intake.closed = True
+        self._waiting_room.close()
+        for stream in self._streams:
+            stream.say_goodbye()
+
+    @answers_errors
+    async def Act(self, request: policy_pb2.ActRequest, context: _Context) -> policy_pb2.ActResponse:
+        """Answers one observation or one batch."""
+        deadline = deadline_of(context)
+        answered = await until_answered(
+            lambda finished: self._intake.submit(request, deadline, finished),
+            self._waiting_room,
+            request.policy,
+            request,
+            deadline,
+        )
+        response = policy_pb2.ActResponse()
+        self._intake.respond(answered, response)
+        return response
+
+    @answers_errors
+    async def ActStream(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
+        """Answers a stream of requests."""
+        stream = ActStream(context, self._intake, self._waiting_room)
+        self._streams.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._streams.discard(stream)
+
+    @answers_errors
+    async def GetPolicy(self, request: policy_pb2.GetPolicyRequest, context: _Context) -> policy_pb2.GetPolicyResponse:
+        """Describes one policy."""
+        try:
+            resolved = self._catalogue.resolve(request.policy)
+        except UnavailableError as error:
+            resolved = await self._waiting_room.until_served(
+                error,
+                request.policy,
+                request.ByteSize(),
+                deadline_of(context),
+                lambda: self._catalogue.resolve(request.policy),
+            )
+        dispatcher, version, pinned = resolved
+        policy = _describe(dispatcher)
+        if pinned:
+            only = [entry for entry in policy.versions if entry.version == version.number]
+            del policy.versions[:]
+            policy.versions.extend(only)
+        for entry in policy.versions:
+            loaded = dispatcher.versions[entry.version]
+            entry.model.CopyFrom(loaded.model)
+            entry.provenance.CopyFrom(loaded.provenance)
+        return policy_pb2.GetPolicyResponse(policy=policy)
+
+    @answers_errors
+    async def ListPolicies(
+        self, request: policy_pb2.ListPoliciesRequest, context: _Context
+    ) -> policy_pb2.ListPoliciesResponse:
+        """Lists the policies that have replicas."""
+        return policy_pb2.ListPoliciesResponse(
+            policies=[_describe(dispatcher) for dispatcher in self._catalogue if dispatcher.attachments]
+        )
+
+
+def _describe(dispatcher: Dispatcher) -> policy_pb2.Policy:
+    default = dispatcher.default_version
+    versions = [
+        policy_pb2.PolicyVersion(
+            version=number,
+            spec=version.spec,
+            replicas=sum(
+                number in attachment.versions and not attachment.leaving for attachment in dispatcher.attachments
+            ),
+        )
+        for number, version in dispatcher.versions.items()
+    ]
+    return policy_pb2.Policy(
+        name=dispatcher.policy,
+        default_version=default.number if default else 0,
+        versions=versions,
+        replicas=len(dispatcher.attachments),
+        statistics=dispatcher.statistics.message(dispatcher.waiting),
+    )
