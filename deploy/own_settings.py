@@ -2,35 +2,10 @@
 
 from __future__ import annotations
 
-import random
-import socket
 from pathlib import Path
 
+from deploy.free_ports import free_ports
 from steersman.settings import Settings
-
-# Below the range from which the system takes ports for outgoing connections: one of those could be given away between
-# being found free and being listened on.
-_RANGE = range(20_000, 32_000)
-
-
-def free_ports(count: int) -> list[int]:
-    """Finds distinct ports of 127.0.0.1 that nobody listens on.
-
-    Args:
-        count: How many.
-    """
-    found: list[int] = []
-    for port in random.sample(_RANGE, len(_RANGE)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise OSError(f"expected {count} free ports in {_RANGE}, found {len(found)}")
 
 
 def own_settings(var_dir: Path) -> Settings:

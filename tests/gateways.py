@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import grpc
 
-from deploy.own_settings import free_ports
+from deploy.free_ports import free_ports, free_ports_in_a_row
 from services.common import sockets
 from services.common.bundle import Bundle
 from services.common.frames import FrameProtocol
@@ -58,7 +57,7 @@ def gateway_process(var_dir: Path, **settings: object) -> Iterator[GatewayProces
     """
     workers = settings.get("gateway_workers", 1)
     assert isinstance(workers, int)
-    port, replica_port, nobody = free_ports(1)[0], _ports_in_a_row(workers), free_ports(1)[0]
+    (port, nobody), replica_port = free_ports(2), free_ports_in_a_row(workers)
     address = f"127.0.0.1:{port}"
     chosen = {
         "gateway_address": address,
@@ -79,19 +78,6 @@ def gateway_process(var_dir: Path, **settings: object) -> Iterator[GatewayProces
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def _ports_in_a_row(count: int) -> int:
-    """Finds the first of so many free ports that follow each other."""
-    while True:
-        first = free_ports(1)[0]
-        try:
-            with contextlib.ExitStack() as probes:
-                for port in range(first + 1, first + count):
-                    probes.enter_context(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            continue
-        return first
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from bench.loads import Load
 from bench.models import Models
 from bench.systems.system import System
 from deploy import layout, stack
-from deploy.own_settings import free_ports, own_settings
+from deploy.free_ports import free_ports
+from deploy.own_settings import own_settings
 from deploy.programs import local_programs
 from steersman.settings import Settings, port_of
 

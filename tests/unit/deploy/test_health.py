@@ -12,7 +12,7 @@ from grpc_health.v1 import health as grpc_health
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy import health
-from deploy.own_settings import free_ports
+from deploy.free_ports import free_ports
 
 
 class Guarded(http.server.BaseHTTPRequestHandler):

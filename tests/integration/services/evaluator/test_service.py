@@ -12,6 +12,7 @@ import grpc
 import pytest
 from google.protobuf import json_format
 
+from deploy.free_ports import free_address
 from services.common.bundle import Bundle
 from services.evaluator.archive import Archive
 from services.policy.runtime import PolicyRuntime
@@ -20,7 +21,6 @@ from tests.bundles import write_linear_bundle
 from tests.gateways import GatewayProcess, attached_replica
 from tests.integration.services.evaluator.serving import evaluator, played_here, report_of
 from tests.integration.services.gateway.counting import write_counting_bundle
-from tests.ports import free_address
 
 pytestmark = pytest.mark.integration
 

@@ -9,12 +9,12 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
+from deploy.free_ports import free_address
 from services.common.bundle import Bundle
 from services.evaluator.archive import Archive
 from steersman.v1 import evaluator_pb2
 from tests.gateways import GatewayProcess, attached_replica
 from tests.integration.services.evaluator.serving import evaluator, report_of
-from tests.ports import free_address
 
 pytestmark = pytest.mark.integration
 

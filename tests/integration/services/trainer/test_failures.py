@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from ray.rllib.core.rl_module.rl_module import RLModule
 
+from deploy.free_ports import free_address
 from services.trainer import runs
 from services.trainer.tracking import Tracking
 from steersman.v1 import trainer_pb2
 from steersman.v1.trainer_pb2 import GetRunRequest, ResumeRunRequest, StartRunRequest, WatchRunRequest
 from tests.conftest import Stack
 from tests.integration.services.trainer.test_service import SHORT, Trainer, another_trainer, spec, trainer
-from tests.ports import free_address
 
 __all__ = ["trainer"]
 

@@ -15,6 +15,7 @@ import pytest
 from google.protobuf import json_format
 from mlflow import MlflowClient
 
+from deploy.free_ports import free_address
 from services.common.bundle import read_bundle
 from services.common.server import Service, create_server
 from services.trainer import greedy
@@ -34,7 +35,6 @@ from steersman.v1.trainer_pb2 import (
     WatchRunRequest,
 )
 from tests.conftest import Stack
-from tests.ports import free_address
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 

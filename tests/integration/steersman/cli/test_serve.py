@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 import pytest
 
+from deploy.free_ports import free_address
 from steersman import PolicyClient
 from tests.bundles import write_linear_bundle
-from tests.ports import free_address
 
 pytestmark = pytest.mark.integration
 

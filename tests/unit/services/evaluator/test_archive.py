@@ -4,9 +4,9 @@ from pathlib import Path
 
 from pyarrow import parquet
 
+from deploy.free_ports import free_address
 from services.evaluator.archive import Archive
 from steersman.v1 import evaluator_pb2
-from tests.ports import free_address
 
 
 def rows(*returns: float) -> list[evaluator_pb2.EpisodeResult]:

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from deploy.free_ports import free_address
 from services.policy.store import fetch_bundle
 from steersman.errors import InvalidArgumentError, UnavailableError
 from tests.bundles import write_linear_bundle
-from tests.ports import free_address
 
 
 @pytest.mark.parametrize("prefix", ["", "file://"])

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
+from deploy.free_ports import free_address
 from steersman.cli.train import parse_settings
 from steersman.errors import InvalidArgumentError
 from tests.command_line import CommandLine
-from tests.ports import free_address
 
 RUN_COMMANDS = ["show", "watch", "stop"]
 COMMANDS = ["train", "runs", "deploy", "undeploy", "policies", "act", "evaluate", "serve", "status"]

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from deploy.free_ports import free_address
 from steersman.cli.status import _http_state
 from tests.command_line import CommandLine
-from tests.ports import free_address
 from tests.unit.steersman.cli.servers import served
 
 
