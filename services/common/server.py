@@ -61,31 +61,51 @@ class Server:
         names: Sequence[str],
         servicer: health.aio.HealthServicer,
         grace_seconds: float,
-        on_stop: Callable[[], None],
+        on_stop: Callable[[], None] | None,
     ) -> None:
         self.address = address
         self._on_stop = on_stop
         self._grace_seconds = grace_seconds
         self._server = server
         self._names = ("", *names)
+        self._troubled: set[str] = set()
+        self._started = False
         self._health = servicer
 
     async def start(self) -> None:
         """Starts to listen, and says SERVING."""
         await self._server.start()
+        self._started = True
         for name in self._names:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await self._tell_health(name)
         _log.info("listening on %s", self.address)
+
+    async def set_serving(self, service: str, *, serving: bool) -> None:
+        """Has `grpc.health.v1` say SERVING or NOT_SERVING of one service, and nothing else of the others.
+
+        Before the start it is kept until then; once the server stops, all of it is NOT_SERVING, whatever is set.
+
+        Args:
+            service: Full name of one of its services.
+            serving: Whether the service does its work.
+        """
+        if serving:
+            self._troubled.discard(service)
+        else:
+            self._troubled.add(service)
+        if self._started:
+            await self._tell_health(service)
+
+    async def _tell_health(self, service: str) -> None:
+        status = health_pb2.HealthCheckResponse
+        await self._health.set(service, status.NOT_SERVING if service in self._troubled else status.SERVING)
 
     async def stop(self) -> None:
         """Says NOT_SERVING, takes no new calls and gives those in flight time to finish."""
         await self._health.enter_graceful_shutdown()
-        self._on_stop()
+        if self._on_stop is not None:
+            self._on_stop()
         await self._server.stop(self._grace_seconds)
-
-
-def _nothing() -> None:
-    """What most servers do first when they stop."""
 
 
 def create_server(
@@ -94,7 +114,7 @@ def create_server(
     services: Sequence[Service],
     *,
     grace_seconds: float | None = None,
-    on_stop: Callable[[], None] = _nothing,
+    on_stop: Callable[[], None] | None = None,
     share_port: bool = False,
 ) -> Server:
     """Makes a server; it does not listen yet, but its address is taken.

@@ -64,7 +64,9 @@ class Gateway:
             settings.ray_dashboard_url, settings.ray_token_file, http_host, port_of(settings.serve_http_address)
         )
         self._registry = Registry(settings.mlflow_url)
-        self._waiting_room = waiting_room = WaitingRoom(limits, settings.scale_from_zero_seconds, self._ray_serve.knock)
+        self._waiting_room = waiting_room = WaitingRoom(
+            limits, settings.scale_from_zero_seconds, self._ray_serve.request_replica
+        )
         intake = Intake(self._catalogue, memory, settings.reject_nonfinite)
         policies = PolicyService(self._catalogue, intake, waiting_room)
         self._deployments = Deployments(

@@ -9,7 +9,7 @@ import httpx
 
 from steersman.errors import FailedPreconditionError, UnavailableError
 
-_KNOCK_TIMEOUT_SECONDS = 5.0
+_REPLICA_REQUEST_SECONDS = 5.0
 
 Application = dict[str, Any]
 """An application in Ray Serve's own JSON: `ApplicationDetails` when read, `ServeApplicationSchema` when written."""
@@ -55,7 +55,7 @@ class RayServe:
         }
         await self._request("PUT", config)
 
-    async def knock(self, policy: str) -> None:
+    async def request_replica(self, policy: str) -> None:
         """Asks for a replica of a policy, as plain HTTP would: the one thing that makes Ray Serve scale up from zero.
 
         Ray Serve holds such a request back until there is a replica, and its controller hears of it at once. It changes
@@ -69,7 +69,7 @@ class RayServe:
         """
         url = f"http://{self._http_options['host']}:{self._http_options['port']}/{policy}"
         try:
-            await self._client.get(url, timeout=_KNOCK_TIMEOUT_SECONDS)
+            await self._client.get(url, timeout=_REPLICA_REQUEST_SECONDS)
         except httpx.ReadTimeout:
             pass  # it waits for the replica, as it should
         except httpx.HTTPError as error:

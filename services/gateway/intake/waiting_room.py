@@ -19,7 +19,7 @@ from steersman.policy_names import parse_address
 
 _log = logging.getLogger(__name__)
 
-_KNOCK_SECONDS = 0.5
+_REQUEST_AGAIN_SECONDS = 0.5
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class WaitingRoom:
     Args:
         limits: How much may wait for each policy; a request counts as one observation here.
         longest_seconds: How long a request waits at most.
-        knock: Asks for a replica of a policy; done again and again while somebody waits for one.
+        request_replica: Asks for a replica of a policy; done again and again while somebody waits for one.
 
     Attributes:
         statistics: What has happened.
@@ -69,11 +69,13 @@ class WaitingRoom:
         ...     request = await room.until_served(error, "cartpole", 64, deadline, lambda: intake.submit(message))
     """
 
-    def __init__(self, limits: Limits, longest_seconds: float, knock: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, limits: Limits, longest_seconds: float, request_replica: Callable[[str], Awaitable[None]]
+    ) -> None:
         self.statistics = WaitingStatistics()
         self._limits = limits
         self._longest_seconds = longest_seconds
-        self._knock = knock
+        self._request_replica = request_replica
         self._expected: frozenset[str] = frozenset()
         self._closed = False
         self._lines: dict[str, _Line] = {}
@@ -200,10 +202,12 @@ class WaitingRoom:
         try:
             while True:
                 try:
-                    await self._knock(policy)
+                    await self._request_replica(policy)
                 except SteersmanError as error:
                     _log.debug("could not ask for a replica of %s: %s", policy, error)
-                await asyncio.sleep(_KNOCK_SECONDS)
+                except Exception:  # noqa: BLE001 - those who wait still need a replica
+                    _log.exception("asking for a replica of %s failed unexpectedly; asking again", policy)
+                await asyncio.sleep(_REQUEST_AGAIN_SECONDS)
                 if not self.waiting(policy):
                     return
         finally:
