@@ -57,8 +57,9 @@ class Comparison:
         probability: That one return of the policy is higher than one of the baseline's; ties count half.
         verdict: Which one is better.
         method: How the interval was made.
-        more: About how many more pairs would tell with a probability of 80%, if the difference is what it seems; 0
-            where it can be told, or nothing says so: there was no difference at all, or it would take very many.
+        further_pairs: About how many more pairs would tell with a probability of 80%, if the difference is what it
+            seems; 0 where it can be told already; None where that is not known, since there was no difference at all,
+            or it would take very many.
     """
 
     difference: float
@@ -66,7 +67,7 @@ class Comparison:
     probability: float
     verdict: Verdict
     method: Method
-    more: int
+    further_pairs: int | None
 
 
 def compare(
@@ -104,16 +105,16 @@ def compare(
         interval = _student_interval(values, rate) if look else mean_interval(values, 1 - rate)
         method = Method.STUDENT if look else Method.BOOTSTRAP
         verdict = _verdict(interval, differences.size, rate)
-    more = 0
+    further: int | None = 0
     if verdict is Verdict.UNCLEAR:
-        more = _more(values, rate) if bounds is None else _more_bounded(values, widest, rate)
+        further = _further_pairs(values, rate) if bounds is None else _further_bounded_pairs(values, widest, rate)
     return Comparison(
         difference=float(differences.mean()),
         interval=interval,
         probability=probability_of_improvement(policy, baseline),
         verdict=verdict,
         method=method,
-        more=more,
+        further_pairs=further,
     )
 
 
@@ -165,10 +166,10 @@ def _side(interval: tuple[float, float]) -> Verdict:
     return Verdict.BETTER if low > 0 else Verdict.WORSE if high < 0 else Verdict.UNCLEAR
 
 
-def _more(differences: Sequence[float], rate: float) -> int:
+def _further_pairs(differences: Sequence[float], rate: float) -> int | None:
     mean, count = float(np.mean(differences)), len(differences)
     if not mean:
-        return 0
+        return None
     deviation = float(np.std(differences, ddof=1)) if count > 1 else abs(mean)
     normal = NormalDist()
     wanted = ((normal.inv_cdf(1 - rate / 2) + normal.inv_cdf(_POWER)) * deviation / mean) ** 2
@@ -177,8 +178,8 @@ def _more(differences: Sequence[float], rate: float) -> int:
     return max(1, math.ceil(wanted) - count, fewest - count)
 
 
-def _more_bounded(differences: Sequence[float], widest: float, rate: float) -> int:
-    """Plays the same differences again and again, until that would tell; 0 if it takes too many."""
+def _further_bounded_pairs(differences: Sequence[float], widest: float, rate: float) -> int | None:
+    """Plays the same differences again and again, until that would tell; None if it takes too many."""
     mean, count, total = float(np.mean(differences)), len(differences), len(differences)
     while mean and total < _MOST_PAIRS_FORESEEN:
         total = min(4 * total, _MOST_PAIRS_FORESEEN)
@@ -186,4 +187,4 @@ def _more_bounded(differences: Sequence[float], widest: float, rate: float) -> i
         told = lows > 0 if mean > 0 else highs < 0
         if told.any():
             return max(1, int(np.argmax(told)) + 1 - count)
-    return 0
+    return None

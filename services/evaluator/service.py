@@ -152,7 +152,7 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
                 difference_interval=evaluator_pb2.Interval(low=found.interval[0], high=found.interval[1]),
                 probability_of_improvement=found.probability,
                 verdict=_VERDICTS[found.verdict],
-                more_episodes=found.more,
+                further_pairs=found.further_pairs,
                 pairs=len(policy.episodes),
                 looks=look,
                 interval_method=_METHODS[found.method],

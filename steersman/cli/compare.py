@@ -141,9 +141,8 @@ def verdict_in_words(comparison: evaluator_pb2.Comparison) -> str:
     words = _VERDICTS[comparison.verdict]
     if comparison.verdict != evaluator_pb2.VERDICT_UNCLEAR:
         return words
-    more = comparison.more_episodes
-    if more:
-        return f"{words}; about {more:,} more episodes would"
+    if comparison.HasField("further_pairs"):
+        return f"{words}; about {comparison.further_pairs:,} more episodes would"
     return f"{words}; {'very many more would' if comparison.difference else 'there was no difference at all'}"
 
 

@@ -331,9 +331,9 @@ async def test_a_sequential_comparison_stops_when_it_can_tell(gateway: GatewayPr
         found = await comparison_of(stub, **common, baseline="constant")
         same = await comparison_of(stub, **common | {"episodes": 200}, baseline="counting:1")
     assert found.verdict == evaluator_pb2.VERDICT_BETTER
-    assert (found.pairs, found.looks, found.more_episodes) == (160, 1, 0)
+    assert (found.pairs, found.looks, found.further_pairs, found.HasField("further_pairs")) == (160, 1, 0, True)
     assert same.verdict == evaluator_pb2.VERDICT_UNCLEAR
-    assert (same.pairs, same.looks, same.difference) == (200, 2, 0.0)
+    assert (same.pairs, same.looks, same.difference, same.HasField("further_pairs")) == (200, 2, 0.0, False)
     assert same.interval_method == evaluator_pb2.INTERVAL_METHOD_STUDENT
 
 

@@ -71,7 +71,7 @@ def test_pairs_tell_what_apart_could_not_be_told() -> None:
     assert found.verdict is Verdict.BETTER
     assert found.interval[0] < found.difference < found.interval[1]
     assert found.difference == pytest.approx(float((policy - baseline).mean()))
-    assert found.more == 0
+    assert found.further_pairs == 0
 
 
 def test_what_cannot_be_told_says_how_many_more_would_tell() -> None:
@@ -83,7 +83,7 @@ def test_what_cannot_be_told_says_how_many_more_would_tell() -> None:
         first = compare(differences[:20].tolist(), [0.0] * 20, 0.05)
         enough = 20 + round(((1.96 + 0.84) * 2.0 / 0.5) ** 2)
         told += compare(differences[:enough].tolist(), [0.0] * enough, 0.05).verdict is Verdict.BETTER
-        assert (first.verdict is Verdict.UNCLEAR) == (first.more > 0)
+        assert (first.verdict is Verdict.UNCLEAR) == ((first.further_pairs or 0) > 0)
     assert told >= 42
     fixed = np.tile([3.0, -1.0], 10)
     found = compare(fixed.tolist(), [0.0] * 20, 0.05)
@@ -91,20 +91,25 @@ def test_what_cannot_be_told_says_how_many_more_would_tell() -> None:
     found = compare((fixed - 0.7).tolist(), [0.0] * 20, 0.05)
     deviation = fixed.std(ddof=1)
     assert found.verdict is Verdict.UNCLEAR
-    assert found.more == pytest.approx(((1.96 + 0.8416) * deviation / 0.3) ** 2 - 20, abs=2)
+    assert found.further_pairs == pytest.approx(((1.96 + 0.8416) * deviation / 0.3) ** 2 - 20, abs=2)
 
 
 @pytest.mark.parametrize("look", [0, 1])
 def test_without_any_difference_it_cannot_be_told_however_many_are_played(look: int) -> None:
     found = compare([500.0] * 100, [500.0] * 100, 0.05, look)
-    assert (found.verdict, found.more, found.difference, found.probability) == (Verdict.UNCLEAR, 0, 0.0, 0.5)
+    assert (found.verdict, found.further_pairs, found.difference, found.probability) == (
+        Verdict.UNCLEAR,
+        None,
+        0.0,
+        0.5,
+    )
 
 
 @pytest.mark.parametrize(("count", "verdict"), [(5, Verdict.UNCLEAR), (6, Verdict.BETTER)])
 def test_a_handful_of_episodes_is_no_evidence_however_alike_they_are(count: int, verdict: Verdict) -> None:
     found = compare([2.0] * count, [1.0] * count, 0.05)
     assert found.verdict is verdict
-    assert found.more == (1 if verdict is Verdict.UNCLEAR else 0)
+    assert found.further_pairs == (1 if verdict is Verdict.UNCLEAR else 0)
 
 
 def test_looks_double_and_the_last_is_at_the_end() -> None:
@@ -139,15 +144,16 @@ def test_with_bounds_a_difference_is_told_and_how_many_more_would_tell() -> None
     policy, baseline = random.uniform(60.0, 100.0, 2000), random.uniform(50.0, 90.0, 2000)
     early = compare(policy[:40].tolist(), baseline[:40].tolist(), 0.05, 1, (0.0, 100.0))
     assert early.verdict is Verdict.UNCLEAR
-    enough = 40 + 2 * early.more
+    assert early.further_pairs is not None
+    enough = 40 + 2 * early.further_pairs
     assert 60 < enough < 2000
     late = compare(policy[:enough].tolist(), baseline[:enough].tolist(), 0.05, 5, (0.0, 100.0))
     assert late.verdict is Verdict.BETTER
-    assert (late.interval[0] > 0, late.more) == (True, 0)
+    assert (late.interval[0] > 0, late.further_pairs) == (True, 0)
     turned = compare(baseline[:enough].tolist(), policy[:enough].tolist(), 0.05, 5, (0.0, 100.0))
     assert turned.verdict is Verdict.WORSE
     same = compare([5.0] * 50, [5.0] * 50, 0.05, 1, (0.0, 100.0))
-    assert (same.verdict, same.more) == (Verdict.UNCLEAR, 0)
+    assert (same.verdict, same.further_pairs) == (Verdict.UNCLEAR, None)
 
 
 def test_a_return_outside_of_the_bounds_is_named() -> None:

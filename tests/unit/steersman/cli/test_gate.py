@@ -13,7 +13,7 @@ from tests.command_line import CommandLine
 from tests.unit.steersman.cli.servers import served
 
 
-def comparison(verdict: evaluator_pb2.Verdict.ValueType, more: int = 0) -> evaluator_pb2.Comparison:
+def comparison(verdict: evaluator_pb2.Verdict.ValueType, further_pairs: int | None = None) -> evaluator_pb2.Comparison:
     return evaluator_pb2.Comparison(
         policy=evaluator_pb2.EvaluationReport(policy="cartpole", version=8, environment_id="CartPole-v1", mean=450.0),
         baseline=evaluator_pb2.EvaluationReport(policy="cartpole", version=7, mean=400.0),
@@ -21,7 +21,7 @@ def comparison(verdict: evaluator_pb2.Verdict.ValueType, more: int = 0) -> evalu
         difference_interval=evaluator_pb2.Interval(low=10.0, high=90.0),
         probability_of_improvement=0.75,
         verdict=verdict,
-        more_episodes=more,
+        further_pairs=further_pairs,
         pairs=40,
         looks=2,
         interval_method=evaluator_pb2.INTERVAL_METHOD_EMPIRICAL_BERNSTEIN,
