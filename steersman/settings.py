@@ -125,7 +125,7 @@ class Settings(BaseSettings):
         description="A replica that has not answered a batch within this time is taken for lost; one that has always "
         "been much faster, within 20 times what it needs, but not before 2 seconds.",
     )
-    max_sessions: int = Field(100_000, ge=0, description="Most sessions that one gateway process keeps the state of.")
+    max_sessions: int = Field(100_000, ge=0, description="Most sessions of each policy that one gateway process keeps.")
     session_idle_seconds: float = Field(600.0, gt=0, description="A kept session is forgotten after so long idle.")
     state_key_path: Path | None = Field(
         None,

@@ -38,7 +38,7 @@ def answers_errors(
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort of every call
-            await context.abort(*_unexpected(method.__qualname__, error))
+            await _abort(context, unexpected_error(method.__qualname__, error))
 
     return handler
 
@@ -58,7 +58,7 @@ def answers_stream_errors(
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort of every call
-            await context.abort(*_unexpected(method.__qualname__, error))
+            await _abort(context, unexpected_error(method.__qualname__, error))
 
     return handler
 
@@ -71,7 +71,12 @@ async def _abort(context: _Context, error: SteersmanError) -> NoReturn:
     await context.abort(error.code, str(error), metadata)
 
 
-def _unexpected(name: str, error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Logs an error that nobody expected and gives the status for it, which tells the client no internals."""
+def unexpected_error(name: str, error: Exception) -> InternalError:
+    """Logs an error that nobody expected, and gives the one for the client, which tells it no internals.
+
+    Args:
+        name: What failed.
+        error: The error.
+    """
     _log.error("%s failed", name, exc_info=error)
-    return InternalError.code, f"{name} failed unexpectedly ({type(error).__name__}); the service's log says more"
+    return InternalError(f"{name} failed unexpectedly ({type(error).__name__}); the service's log says more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 
 from services.common.server import Listener, Service, create_server
 from services.gateway.control.deployments import Deployments
@@ -58,7 +59,7 @@ class Gateway:
         limits = Limits(settings.queue_observations, settings.queue_bytes, settings.retry_pushback_milliseconds)
         self._catalogue = Catalogue(limits, loop)
         sessions = SessionStore(settings.max_sessions, settings.session_idle_seconds)
-        memory = Memory(StateSeal(read_state_key(settings.state_key_file)), sessions)
+        self._memory = memory = Memory(StateSeal(read_state_key(settings.state_key_file)), sessions)
         http_host, _, _ = settings.serve_http_address.rpartition(":")
         self._ray_serve = RayServe(
             settings.ray_dashboard_url, settings.ray_token_file, http_host, port_of(settings.serve_http_address)
@@ -67,7 +68,7 @@ class Gateway:
         self._waiting_room = waiting_room = WaitingRoom(
             limits, settings.scale_from_zero_seconds, self._ray_serve.request_replica
         )
-        intake = Intake(self._catalogue, memory, settings.reject_nonfinite)
+        intake = Intake(self._catalogue, memory, waiting_room, reject_nonfinite=settings.reject_nonfinite)
         policies = PolicyService(self._catalogue, intake, waiting_room)
         self._deployments = Deployments(
             settings, replica_addresses(settings), self._ray_serve, self._registry, self._catalogue, waiting_room
@@ -125,11 +126,15 @@ class Gateway:
             await self._registry.close()
 
     async def _expire(self) -> None:
-        """Tells requests that wait for a replica when their deadline has passed, and asks for one if there is none."""
+        """Ends what has waited for too long: requests whose deadline has passed, and sessions that nobody uses.
+
+        Asks for a replica where requests wait and there is none.
+        """
         while True:
             await asyncio.sleep(_EXPIRE_SECONDS)
+            self._memory.expire(time.monotonic())
             for dispatcher in self._catalogue:
                 if dispatcher.waiting:
                     dispatcher.expire()
                     if not dispatcher.versions:
-                        self._waiting_room.call(dispatcher.policy)
+                        self._waiting_room.ask_for_replica(dispatcher.policy)

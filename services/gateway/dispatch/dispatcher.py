@@ -49,15 +49,23 @@ class Dispatcher:
         limits: How much may wait.
         loop: The event loop that everything runs in.
         clock: Gives the time in seconds. Not the event loop's, which may be as coarse as a millisecond.
+        statistics: Where to count; None for counts of its own.
 
     Attributes:
         statistics: What has happened.
         shadow_statistics: What came of copies for the route's shadow.
     """
 
-    def __init__(self, policy: str, limits: Limits, loop: Loop, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        policy: str,
+        limits: Limits,
+        loop: Loop,
+        clock: Callable[[], float] = time.monotonic,
+        statistics: Statistics | None = None,
+    ) -> None:
         self.policy = policy
-        self.statistics = Statistics()
+        self.statistics = statistics or Statistics()
         self.shadow_statistics = ShadowStatistics()
         self._limits = limits
         self._loop = loop
@@ -65,6 +73,7 @@ class Dispatcher:
         self._attachments: list[Attachment] = []
         self._lanes: dict[tuple[int, Options], Lane] = {}
         self._versions: dict[int, Version] = {}
+        self._has_memory = False
         self._route: Route | None = None
         self._route_before: Route | None = None
         self._split: Split | None = None
@@ -103,6 +112,11 @@ class Dispatcher:
     def is_split(self) -> bool:
         """Whether there is more than one version that requests may go to which name none."""
         return self._split is not None and len(self._split.versions) > 1
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a loaded version has memory."""
+        return self._has_memory
 
     def pick(self, point: float) -> Version:
         """Picks the version for a request that names none, among those that are loaded; there must be one.
@@ -191,6 +205,7 @@ class Dispatcher:
             for number, version in attachment.versions.items()
         }
         self._versions = {number: loaded[number] for number in sorted(loaded)}
+        self._has_memory = any(version.state for version in loaded.values())
         self._probation.forget(self._versions)
         self._split_anew()
         if self._attachments:

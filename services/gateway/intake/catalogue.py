@@ -10,8 +10,9 @@ from services.gateway.dispatch.attachment import Attachment
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.gathering import Loop
 from services.gateway.dispatch.routes import Route
-from services.gateway.requests.versions import Version
-from steersman.errors import NotFoundError, UnavailableError
+from services.gateway.intake.resolution import Resolution
+from services.gateway.requests.statistics import Statistics
+from steersman.errors import NotFoundError, SteersmanError, UnavailableError
 from steersman.policy_names import parse_address
 
 
@@ -52,6 +53,7 @@ class Catalogue:
         self._limits = limits
         self._loop = loop
         self._dispatchers: dict[str, Dispatcher] = {}
+        self._statistics: dict[str, Statistics] = {}
         self._deployed: dict[str, str] = {}
         self._routing: Mapping[str, Routing] = {}
         self.is_settled = True
@@ -68,11 +70,20 @@ class Catalogue:
         """Gives a policy's dispatcher, if it has, or has had, replicas."""
         return self._dispatchers.get(policy)
 
+    def statistics(self, policy: str) -> Statistics | None:
+        """Gives the counts of a policy that is deployed or has, or has had, replicas."""
+        found = self._statistics.get(policy)
+        if found is None and (policy in self._deployed or policy in self._dispatchers):
+            found = self._statistics[policy] = Statistics()
+        return found
+
     def attach(self, attachment: Attachment) -> Dispatcher:
         """Takes a replica and gives the dispatcher that it works for."""
         dispatcher = self._dispatchers.get(attachment.policy)
         if dispatcher is None:
-            dispatcher = self._dispatchers[attachment.policy] = Dispatcher(attachment.policy, self._limits, self._loop)
+            statistics = self._statistics.setdefault(attachment.policy, Statistics())
+            dispatcher = Dispatcher(attachment.policy, self._limits, self._loop, statistics=statistics)
+            self._dispatchers[attachment.policy] = dispatcher
             routing = self._routing.get(attachment.policy, _NEWEST)
             dispatcher.set_route(routing.route, routing.before, routing.revision)
         dispatcher.attach(attachment)
@@ -93,6 +104,8 @@ class Catalogue:
             if forget and not dispatcher.attachments and name not in policies:
                 del self._dispatchers[name]
                 dispatcher.fail_all(NotFoundError(f"expected a deployed policy, but {name!r} was undeployed"))
+        for name in self._statistics.keys() - self._deployed.keys() - self._dispatchers.keys():
+            del self._statistics[name]
 
     def set_routing(self, routing: Mapping[str, Routing]) -> None:
         """Learns what the addresses of policies mean; of those that are missing, the newest version."""
@@ -101,15 +114,11 @@ class Catalogue:
             found = routing.get(name, _NEWEST)
             dispatcher.set_route(found.route, found.before, found.revision)
 
-    def resolve(self, address: str) -> tuple[Dispatcher, Version, bool]:
+    def resolve(self, address: str) -> Resolution:
         """Finds out what an address means.
 
         Args:
             address: "name", "name:version" or "name@alias".
-
-        Returns:
-            The policy's dispatcher, the version to answer, and whether the address names just that version. If it does
-            not, the version is the one that most traffic goes to; `Dispatcher.pick` splits it.
 
         Raises:
             InvalidArgumentError: If it is no address.
@@ -120,29 +129,29 @@ class Catalogue:
         dispatcher = self._dispatchers.get(name)
         if dispatcher is None or not dispatcher.attachments:
             raise self._nobody(name)
+        by_number = bool(number)
         if alias:
             number = self._version_of(name, alias)
         if not number:
             version = dispatcher.default_version
             if version is None:
                 raise UnavailableError(f"expected a loaded version of policy {name!r}, but its replicas are loading it")
-            return dispatcher, version, False
+            return Resolution(dispatcher, version, pinned=False)
         pinned = dispatcher.versions.get(number)
         if pinned is None:
             if number in self._routing.get(name, _NEWEST).versions:
                 raise UnavailableError(f"expected version {number} of policy {name!r}, but its replicas are loading it")
-            raise NotFoundError(
-                f"expected a served version of policy {name!r}, {_among(dispatcher.versions)}, got {number}"
-            )
-        return dispatcher, pinned, True
+            wanted = _one_of(f"the served versions of policy {name!r}", dispatcher.versions)
+            raise NotFoundError(f"expected {wanted}, got {number}")
+        return Resolution(dispatcher, pinned, pinned=True, by_number=by_number)
 
     def _version_of(self, name: str, alias: str) -> int:
         aliases = self._routing.get(name, _NEWEST).aliases
         if alias not in aliases:
-            raise NotFoundError(f"expected an alias of policy {name!r}, {_among(aliases)}, got {alias!r}")
+            raise NotFoundError(f"expected {_one_of(f'the aliases of policy {name!r}', aliases)}, got {alias!r}")
         return aliases[alias]
 
-    def _nobody(self, name: str) -> Exception:
+    def _nobody(self, name: str) -> SteersmanError:
         if name in self._deployed:
             reason = self._deployed[name] or "no replica is attached yet"
             return UnavailableError(f"policy {name!r} is deployed, but cannot answer yet: {reason}")
@@ -151,9 +160,9 @@ class Catalogue:
         if not self.is_settled:
             return UnavailableError(f"this gateway has just started and does not know yet whether {name!r} is deployed")
         known = sorted({*self._dispatchers, *self._deployed})
-        return NotFoundError(f"expected a deployed policy, {_among(known)}, got {name!r}")
+        return NotFoundError(f"expected {_one_of('the deployed policies', known)}, got {name!r}")
 
 
-def _among(names: Iterable[object]) -> str:
+def _one_of(kind: str, names: Iterable[object]) -> str:
     listed = ", ".join(str(name) for name in names)
-    return f"that is, one of {listed}" if listed else "of which there is none"
+    return f"one of {kind} ({listed})" if listed else f"one of {kind}, of which there are none"

@@ -25,25 +25,6 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class WaitingStatistics:
-    """What has happened to requests that had to wait here; each ends in exactly one of the last four.
-
-    Attributes:
-        admitted: Requests that began to wait.
-        released: Those that went on to a replica, or to the reason why there will be none.
-        expired: Those whose deadline passed, or that waited as long as they may.
-        cancelled: Those whose caller hung up.
-        refused: Requests that there was no room for; they did not begin to wait.
-    """
-
-    admitted: int = 0
-    released: int = 0
-    expired: int = 0
-    cancelled: int = 0
-    refused: int = 0
-
-
-@dataclass(slots=True)
 class _Line:
     """Those who wait for one policy, in the order in which they came."""
 
@@ -59,27 +40,24 @@ class WaitingRoom:
         longest_seconds: How long a request waits at most.
         request_replica: Asks for a replica of a policy; done again and again while somebody waits for one.
 
-    Attributes:
-        statistics: What has happened.
-
     Example:
         >>> try:
-        ...     request = intake.submit(message)
+        ...     resolution = catalogue.resolve("cartpole")
         ... except UnavailableError as error:
-        ...     request = await room.until_served(error, "cartpole", 64, deadline, lambda: intake.submit(message))
+        ...     resolve = functools.partial(catalogue.resolve, "cartpole")
+        ...     resolution = await room.until_served(error, "cartpole", 64, deadline, resolve)
     """
 
     def __init__(
         self, limits: Limits, longest_seconds: float, request_replica: Callable[[str], Awaitable[None]]
     ) -> None:
-        self.statistics = WaitingStatistics()
         self._limits = limits
         self._longest_seconds = longest_seconds
         self._request_replica = request_replica
         self._expected: frozenset[str] = frozenset()
         self._closed = False
         self._lines: dict[str, _Line] = {}
-        self._calls: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
 
     def waiting(self, policy: str) -> int:
         """Counts the requests that wait for a policy."""
@@ -115,16 +93,16 @@ class WaitingRoom:
         """Lets nobody wait from now on, since the gateway stops."""
         self._closed = True
         self.expect(())
-        for task in self._calls.values():
+        for task in self._asking.values():
             task.cancel()
 
-    def call(self, policy: str) -> None:
+    def ask_for_replica(self, policy: str) -> None:
         """Asks for a replica of a policy, and goes on asking while somebody waits here.
 
         To be called for what waits elsewhere: the last replica may go just when a request has been queued for it.
         """
-        if policy in self._expected and policy not in self._calls:
-            self._calls[policy] = asyncio.create_task(self._keep_calling(policy))
+        if policy in self._expected and policy not in self._asking:
+            self._asking[policy] = asyncio.create_task(self._keep_asking(policy))
 
     async def until_served(
         self, error: UnavailableError, address: str, size_bytes: int, deadline: float, attempt: Callable[[], T]
@@ -164,7 +142,6 @@ class WaitingRoom:
         if line.tickets and (
             len(line.tickets) >= self._limits.observations or line.size_bytes + size_bytes > self._limits.size_bytes
         ):
-            self.statistics.refused += 1
             raise ResourceExhaustedError(
                 f"expected room to wait for the first replica of policy {policy!r}, "
                 f"but {len(line.tickets)} requests of {line.size_bytes} bytes wait already",
@@ -174,14 +151,11 @@ class WaitingRoom:
         line.tickets[ticket] = size_bytes
         line.size_bytes += size_bytes
         self._lines[policy] = line
-        self.call(policy)
-        self.statistics.admitted += 1
+        self.ask_for_replica(policy)
         try:
             async with asyncio.timeout(min(deadline, longest) - time.monotonic()):
                 await ticket
-            self.statistics.released += 1
         except TimeoutError:
-            self.statistics.expired += 1
             if deadline <= longest:
                 raise DeadlineExceededError(
                     f"the deadline passed while the request waited for the first replica of policy {policy!r}: {error}"
@@ -189,16 +163,13 @@ class WaitingRoom:
             raise UnavailableError(
                 f"no replica of policy {policy!r} could answer within {self._longest_seconds:g} s: {error}"
             ) from None
-        except asyncio.CancelledError:
-            self.statistics.cancelled += 1
-            raise
         finally:
             del line.tickets[ticket]
             line.size_bytes -= size_bytes
             if not line.tickets:
                 del self._lines[policy]
 
-    async def _keep_calling(self, policy: str) -> None:
+    async def _keep_asking(self, policy: str) -> None:
         try:
             while True:
                 try:
@@ -211,4 +182,4 @@ class WaitingRoom:
                 if not self.waiting(policy):
                     return
         finally:
-            del self._calls[policy]
+            del self._asking[policy]

@@ -36,6 +36,8 @@ class Request:
         deadline: Time after which nobody wants the answer.
         session_ids: For each observation the session that keeps its state; empty if the client carries the state, or
             there is none.
+        steps: For each session the number of this step in its episode; empty if the client does not count.
+        on_unanswered: Takes back what accepting it changed; called if it ends without an answer, also if abandoned.
         outputs: The answer, once there is one: for each output of the version the elements of all observations.
         error: Why there is none, once it has failed.
         departed: Time at which its first part went to a replica.
@@ -59,6 +61,8 @@ class Request:
     interactive: bool = True
     deadline: float = math.inf
     session_ids: Sequence[str] = ()
+    steps: Sequence[int] = ()
+    on_unanswered: Callable[[], None] | None = None
     outputs: tuple[bytes, ...] = ()
     error: SteersmanError | None = None
     departed: float = 0.0
@@ -99,6 +103,8 @@ class Request:
         if not self.finished:
             self.error = error
             self.finished = True
+            if self.on_unanswered is not None:
+                self.on_unanswered()
             self.statistics.count_failure(error)
             self.statistics.version(self.version.number).failed.add(time.monotonic() - self.arrived)
             self.on_finished(self)
@@ -111,6 +117,8 @@ class Request:
         """
         if not self.finished:
             self.finished = True
+            if self.on_unanswered is not None:
+                self.on_unanswered()
             self.statistics.version(self.version.number).failed.add(now - self.arrived)
             if now >= self.deadline - _DEADLINE_SLACK_SECONDS:
                 self.statistics.expired += 1

@@ -10,11 +10,11 @@ from typing import Any
 
 import grpc
 
-from services.gateway.intake.intake import Intake
-from services.gateway.intake.waiting_room import WaitingRoom
+from services.common.errors import unexpected_error
+from services.gateway.intake.intake import Intake, NotServedYetError
 from services.gateway.requests.request import Request
 from services.gateway.serving.message_stream import MessageStream
-from steersman.errors import InvalidArgumentError, SteersmanError, UnavailableError, status_number
+from steersman.errors import InvalidArgumentError, SteersmanError, status_number
 from steersman.v1 import policy_pb2
 
 
@@ -24,13 +24,11 @@ class ActStream:
     Args:
         context: The call.
         intake: Takes the requests.
-        waiting_room: Where requests wait for the first replica of a policy.
     """
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake, waiting_room: WaitingRoom) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake) -> None:
         self._stream = MessageStream(context, self._take, self._unanswered)
         self._intake = intake
-        self._waiting_room = waiting_room
         self._in_flight: dict[int, Request] = {}
         self._waiting: dict[int, asyncio.Task[None]] = {}
 
@@ -61,43 +59,48 @@ class ActStream:
 
         def finished(request: Request) -> None:
             del self._in_flight[request_id]
-            if request.error is None:
-                answer = policy_pb2.ActStreamResponse(id=request_id)
-                self._intake.respond(request, answer.response)
-                self._stream.send(answer)
-            else:
+            if request.error is not None:
                 self._refuse(request_id, request.error)
-
-        def submit() -> None:
-            self._in_flight[request_id] = self._intake.submit(message.request, deadline, finished)
-
-        try:
-            if request_id in self._in_flight or request_id in self._waiting:
-                raise InvalidArgumentError(
-                    f"expected an id that is not in flight on this stream, got {request_id} again"
-                )
-            submit()
-        except UnavailableError as error:
-            if self._waiting_room.expects(message.request.policy):
-                self._waiting[request_id] = asyncio.create_task(self._wait(message, deadline, error, submit))
+                return
+            answer = policy_pb2.ActStreamResponse(id=request_id)
+            try:
+                self._intake.respond(request, answer.response)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this request is answered and others go on
+                self._refuse(request_id, unexpected_error("ActStream", error))
             else:
-                self._refuse(request_id, error)
+                self._stream.send(answer)
+
+        if request_id in self._in_flight or request_id in self._waiting:
+            twice = InvalidArgumentError(f"expected an id that is not in flight on this stream, got {request_id} again")
+            self._intake.count_refusal(message.request.policy, twice)
+            self._refuse(request_id, twice)
+            return
+        try:
+            self._in_flight[request_id] = self._intake.submit(message.request, deadline, finished)
+        except NotServedYetError as error:
+            self._waiting[request_id] = asyncio.create_task(self._wait(error, message, deadline, finished))
         except SteersmanError as error:
             self._refuse(request_id, error)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._refuse(request_id, unexpected_error("ActStream", error))
 
     async def _wait(
         self,
+        error: NotServedYetError,
         message: policy_pb2.ActStreamRequest,
         deadline: float,
-        error: UnavailableError,
-        submit: Callable[[], None],
+        finished: Callable[[Request], None],
     ) -> None:
         """Waits for the first replica of a policy; requests that do not need it go on meanwhile."""
         request = message.request
         try:
-            await self._waiting_room.until_served(error, request.policy, request.ByteSize(), deadline, submit)
+            self._in_flight[message.id] = await self._intake.submit_once_served(
+                error, request, request.ByteSize(), deadline, finished
+            )
         except SteersmanError as refused:
             self._refuse(message.id, refused)
+        except Exception as unexpected:  # noqa: BLE001 - likewise
+            self._refuse(message.id, unexpected_error("ActStream", unexpected))
         finally:
             del self._waiting[message.id]
             self._stream.wake()

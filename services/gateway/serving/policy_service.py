@@ -25,7 +25,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     Args:
         catalogue: The policies.
         intake: Takes the requests for actions.
-        waiting_room: Where requests wait for the first replica of a policy.
+        waiting_room: Where who asks about a policy waits for its first replica.
     """
 
     def __init__(self, catalogue: Catalogue, intake: Intake, waiting_room: WaitingRoom) -> None:
@@ -36,22 +36,14 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
 
     def close(self) -> None:
         """Turns new requests away and says goodbye on every stream; what is in flight goes on."""
-        self._intake.closed = True
-        self._waiting_room.close()
+        self._intake.close()
         for stream in self._streams:
             stream.say_goodbye()
 
     @answers_errors
     async def Act(self, request: policy_pb2.ActRequest, context: _Context) -> policy_pb2.ActResponse:
         """Answers one observation or one batch."""
-        deadline = deadline_of(context)
-        answered = await until_answered(
-            lambda finished: self._intake.submit(request, deadline, finished),
-            self._waiting_room,
-            request.policy,
-            request,
-            deadline,
-        )
+        answered = await until_answered(self._intake, request, request.ByteSize(), deadline_of(context))
         response = policy_pb2.ActResponse()
         self._intake.respond(answered, response)
         return response
@@ -59,7 +51,7 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
     @answers_errors
     async def ActStream(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
         """Answers a stream of requests."""
-        stream = ActStream(context, self._intake, self._waiting_room)
+        stream = ActStream(context, self._intake)
         self._streams.add(stream)
         try:
             await stream.run()
@@ -79,10 +71,10 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
                 deadline_of(context),
                 lambda: self._catalogue.resolve(request.policy),
             )
-        dispatcher, version, pinned = resolved
+        dispatcher = resolved.dispatcher
         policy = _describe(dispatcher)
-        if pinned:
-            only = [entry for entry in policy.versions if entry.version == version.number]
+        if resolved.pinned:
+            only = [entry for entry in policy.versions if entry.version == resolved.version.number]
             del policy.versions[:]
             policy.versions.extend(only)
         for entry in policy.versions:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
-from services.gateway.intake.waiting_room import WaitingRoom
+from services.gateway.intake.intake import Intake, NotServedYetError, Reader
 from services.gateway.requests.request import Request
-from steersman.errors import UnavailableError
+from steersman.v1 import policy_pb2
 
 
 def deadline_of(context: grpc.aio.ServicerContext[Any, Any]) -> float:
@@ -23,20 +21,16 @@ def deadline_of(context: grpc.aio.ServicerContext[Any, Any]) -> float:
 
 
 async def until_answered(
-    submit: Callable[[Callable[[Request], None]], Request],
-    waiting_room: WaitingRoom,
-    address: str,
-    message: Message,
-    deadline: float,
+    intake: Intake, message: policy_pb2.ActRequest, size_bytes: int, deadline: float, read: Reader | None = None
 ) -> Request:
     """Submits a request and waits for its answer.
 
     Args:
-        submit: Submits it, and is given whom to tell when it has finished.
-        waiting_room: Where it waits for the first replica of its policy.
-        address: Address of the policy.
-        message: The request as it came, for its size.
-        deadline: Time after which nobody wants the answer.
+        intake: Takes the request.
+        message: The request.
+        size_bytes: Bytes of the request as it came.
+        deadline: Seconds of `time.monotonic` after which nobody wants the answer.
+        read: Reads the observation, where it does not come in the message.
 
     Returns:
         The answered request.
@@ -51,9 +45,9 @@ async def until_answered(
             finished.set_result(None)
 
     try:
-        request = submit(wake)
-    except UnavailableError as error:
-        request = await waiting_room.until_served(error, address, message.ByteSize(), deadline, lambda: submit(wake))
+        request = intake.submit(message, deadline, wake, read)
+    except NotServedYetError as error:
+        request = await intake.submit_once_served(error, message, size_bytes, deadline, wake, read)
     try:
         await finished
     except asyncio.CancelledError:

@@ -11,11 +11,10 @@ from google.protobuf import message_factory
 
 from services.common.errors import answers_errors
 from services.gateway.control.actor import actor_of
-from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.intake.catalogue import Catalogue
 from services.gateway.intake.intake import Intake
+from services.gateway.intake.resolution import Resolution
 from services.gateway.intake.waiting_room import WaitingRoom
-from services.gateway.requests.versions import Version
 from services.gateway.serving.inference import descriptions
 from services.gateway.serving.inference.outputs import ResponseWriter
 from services.gateway.serving.inference.question import address_of, read_question
@@ -23,7 +22,7 @@ from services.gateway.serving.inference.repository import Repository
 from services.gateway.serving.inference.statistics import write_statistics
 from services.gateway.serving.inference.stream import InferStream
 from services.gateway.serving.unary import deadline_of, until_answered
-from steersman.errors import UnavailableError
+from steersman.errors import SteersmanError, UnavailableError
 from steersman.inference.v1 import inference_pb2, inference_pb2_grpc
 
 SERVICE_NAME = "inference.GRPCInferenceService"
@@ -53,7 +52,7 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
     Args:
         catalogue: The policies.
         intake: Takes the requests for actions.
-        waiting_room: Where requests wait for the first replica of a policy.
+        waiting_room: Where who asks about a model waits for its first replica.
         repository: Lists, deploys and undeploys policies.
         session_idle_seconds: How long a session may be idle.
     """
@@ -116,16 +115,16 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: inference_pb2.ModelMetadataRequest, context: _Context
     ) -> inference_pb2.ModelMetadataResponse:
         """Describes a model's inputs and outputs."""
-        dispatcher, version, pinned = await self._resolve(request, context)
-        return descriptions.metadata(dispatcher, version, only=pinned)
+        found = await self._resolve(request, context)
+        return descriptions.metadata(found.dispatcher, found.version, only=found.pinned)
 
     @answers_errors
     async def ModelConfig(
         self, request: inference_pb2.ModelConfigRequest, context: _Context
     ) -> inference_pb2.ModelConfigResponse:
         """Gives a model's configuration."""
-        dispatcher, version, _ = await self._resolve(request, context)
-        config = descriptions.config(dispatcher, version, self._session_idle_seconds)
+        found = await self._resolve(request, context)
+        config = descriptions.config(found.dispatcher, found.version, self._session_idle_seconds)
         return inference_pb2.ModelConfigResponse(config=config)
 
     @answers_errors
@@ -133,15 +132,13 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: inference_pb2.ModelInferRequest, context: _Context
     ) -> inference_pb2.ModelInferResponse:
         """Answers one observation or one batch."""
-        question = read_question(request)
+        try:
+            question = read_question(request)
+        except SteersmanError as error:
+            self._intake.count_refusal(request.model_name, error)
+            raise
         deadline = min(deadline_of(context), question.deadline(time.monotonic()))
-        answered = await until_answered(
-            lambda finished: self._intake.submit(question.message, deadline, finished, question.read),
-            self._waiting_room,
-            question.message.policy,
-            request,
-            deadline,
-        )
+        answered = await until_answered(self._intake, question.message, request.ByteSize(), deadline, question.read)
         response = inference_pb2.ModelInferResponse()
         _WRITER.write(answered, question.outputs, request.id, response)
         self._intake.keep_state(answered, end=question.parameters.sequence_end)
@@ -150,7 +147,7 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
     @answers_errors
     async def ModelStreamInfer(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
         """Answers a stream of requests."""
-        stream = InferStream(context, self._intake, self._waiting_room)
+        stream = InferStream(context, self._intake)
         self._streams.add(stream)
         try:
             await stream.run()
@@ -164,8 +161,9 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         """Gives counts and durations."""
         now = time.monotonic()
         if request.name:
-            dispatcher, version, pinned = self._catalogue.resolve(address_of(request.name, request.version))
-            chosen = [(dispatcher, [version.number] if pinned else list(dispatcher.versions))]
+            found = self._catalogue.resolve(address_of(request.name, request.version))
+            numbers = [found.version.number] if found.pinned else list(found.dispatcher.versions)
+            chosen = [(found.dispatcher, numbers)]
         else:
             chosen = [(dispatcher, list(dispatcher.versions)) for dispatcher in self._catalogue]
         return inference_pb2.ModelStatisticsResponse(
@@ -201,7 +199,7 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def _resolve(
         self, request: inference_pb2.ModelMetadataRequest | inference_pb2.ModelConfigRequest, context: _Context
-    ) -> tuple[Dispatcher, Version, bool]:
+    ) -> Resolution:
         """Finds a model; one that is scaled to zero gets a replica for it."""
         address = address_of(request.name, request.version)
         try:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from services.gateway.intake.intake import Intake
-from services.gateway.intake.waiting_room import WaitingRoom
+from services.gateway.intake.intake import Intake, NotServedYetError
 from services.gateway.requests.request import Request
 from services.gateway.serving.inference.outputs import ResponseWriter
 from services.gateway.serving.inference.question import Question, read_question
@@ -48,13 +48,11 @@ class InferStream:
     Args:
         context: The call.
         intake: Takes the requests.
-        waiting_room: Where requests wait for the first replica of a policy.
     """
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake, waiting_room: WaitingRoom) -> None:
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake) -> None:
         self._stream = MessageStream(context, self._take, lambda: len(self._entries))
         self._intake = intake
-        self._waiting_room = waiting_room
         # In the order of the requests; those whose answers were sent are gone.
         self._entries: deque[_Entry] = deque()
         self._stopped = False
@@ -88,17 +86,12 @@ class InferStream:
         self._entries.append(entry)
         try:
             question = read_question(message)
-            deadline = question.deadline(time.monotonic())
-            try:
-                self._submit(entry, question, deadline)
-            except UnavailableError as error:
-                if not self._waiting_room.expects(question.message.policy):
-                    raise
-                entry.waiting = asyncio.create_task(self._wait(entry, question, deadline, message.ByteSize(), error))
         except SteersmanError as error:
+            self._intake.count_refusal(message.model_name, error)
             self._refuse(entry, error)
+            return
+        deadline = question.deadline(time.monotonic())
 
-    def _submit(self, entry: _Entry, question: Question, deadline: float) -> None:
         def finished(request: Request) -> None:
             if request.error is not None:
                 self._refuse(entry, request.error)
@@ -108,15 +101,27 @@ class InferStream:
             self._intake.keep_state(request, end=question.parameters.sequence_end)
             self._answer(entry, answer)
 
-        entry.request = self._intake.submit(question.message, deadline, finished, question.read)
+        try:
+            entry.request = self._intake.submit(question.message, deadline, finished, question.read)
+        except NotServedYetError as error:
+            waiting = self._wait(error, entry, question, message.ByteSize(), deadline, finished)
+            entry.waiting = asyncio.create_task(waiting)
+        except SteersmanError as error:
+            self._refuse(entry, error)
 
     async def _wait(
-        self, entry: _Entry, question: Question, deadline: float, size_bytes: int, error: UnavailableError
+        self,
+        error: NotServedYetError,
+        entry: _Entry,
+        question: Question,
+        size_bytes: int,
+        deadline: float,
+        finished: Callable[[Request], None],
     ) -> None:
         """Waits for the first replica of a policy; requests that do not need it are computed meanwhile."""
         try:
-            await self._waiting_room.until_served(
-                error, question.message.policy, size_bytes, deadline, lambda: self._submit(entry, question, deadline)
+            entry.request = await self._intake.submit_once_served(
+                error, question.message, size_bytes, deadline, finished, question.read
             )
         except SteersmanError as refused:
             self._refuse(entry, refused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from itertools import count
@@ -130,3 +131,12 @@ class ManualLoop:
         """Lets time pass, then runs what is due."""
         self.now += seconds
         self.run()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets the event loop turn until a condition holds."""
+    async with asyncio.timeout(5):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)

@@ -54,6 +54,7 @@ def act(
     state: bytes = b"",
     session_ids: Sequence[str] = (),
     episode_start: Sequence[bool] = (),
+    steps: Sequence[int] = (),
 ) -> policy_pb2.ActRequest:
     """Makes a request: one observation, or a batch of them."""
     return policy_pb2.ActRequest(
@@ -62,6 +63,7 @@ def act(
         state=state,
         session_ids=session_ids,
         episode_start=episode_start,
+        steps=steps,
     )
 
 

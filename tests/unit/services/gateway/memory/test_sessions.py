@@ -1,127 +1,78 @@
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.gateway.memory.sessions import MAX_ID_BYTES, Session, SessionStore
-from steersman.errors import FailedPreconditionError, InvalidArgumentError, ResourceExhaustedError
+from services.gateway.memory.sessions import Session, SessionStore
 
 POLICY = "cartpole"
 
 
-def begin(store: SessionStore, session_id: str, now: float = 0.0, policy: str = POLICY) -> None:
-    """Takes the first step of a session and has it answered; its state says whose it is."""
-    store.recall(policy, [session_id], [True], now)
-    store.keep(policy, session_id, Session(1, (f"{policy}/{session_id}".encode(),), now))
-
-
-def test_a_session_is_found_again_with_its_state() -> None:
+def test_a_session_is_found_again_until_it_is_forgotten() -> None:
     store = SessionStore(max_sessions=2, idle_seconds=10.0)
-    assert store.recall(POLICY, ["left", "right"], [True, True], 0.0) == [None, None]
     left, right = Session(3, (b"1234",), 0.0), Session(3, (b"5678",), 0.0)
     store.keep(POLICY, "left", left)
     store.keep(POLICY, "right", right)
-    assert store.recall(POLICY, ["right", "left"], [False, False], 1.0) == [right, left]
-
-
-def test_each_element_begins_or_goes_on_by_itself() -> None:
-    store = SessionStore(max_sessions=9, idle_seconds=10.0)
-    for session_id in ("left", "right"):
-        begin(store, session_id)
-    left, right = store.recall(POLICY, ["left", "right"], [True, False], 1.0)
-    assert left is None
-    assert right == Session(1, (b"cartpole/right",), 0.0)
+    assert store.find(POLICY, ["right", "middle", "left"], 1.0) == [right, None, left]
+    store.forget(POLICY, "left")
+    store.forget(POLICY, "middle")
+    assert store.find(POLICY, ["right", "left"], 1.0) == [right, None]
 
 
 def test_the_same_id_of_another_policy_is_another_session() -> None:
     store = SessionStore(max_sessions=9, idle_seconds=10.0)
-    begin(store, "left")
-    with pytest.raises(FailedPreconditionError):
-        store.recall("pendulum", ["left"], [False], 0.0)
+    store.keep(POLICY, "left", Session(1, (b"1",), 0.0))
+    assert store.find("pendulum", ["left"], 0.0) == [None]
 
 
-def test_an_unknown_session_is_refused() -> None:
-    store = SessionStore(max_sessions=9, idle_seconds=10.0)
-    begin(store, "left")
-    with pytest.raises(FailedPreconditionError, match="expected session 'right' of policy 'cartpole' to be known"):
-        store.recall(POLICY, ["left", "right"], [False, False], 0.0)
-
-
-def test_a_session_whose_first_step_was_never_answered_is_refused() -> None:
-    store = SessionStore(max_sessions=9, idle_seconds=10.0)
-    store.recall(POLICY, ["left"], [True], 0.0)
-    with pytest.raises(FailedPreconditionError):
-        store.recall(POLICY, ["left"], [False], 0.0)
-
-
-def test_an_episode_that_has_begun_does_not_go_on_from_the_one_before() -> None:
-    store = SessionStore(max_sessions=9, idle_seconds=10.0)
-    begin(store, "left")
-    store.recall(POLICY, ["left"], [True], 1.0)
-    with pytest.raises(FailedPreconditionError):
-        store.recall(POLICY, ["left"], [False], 1.0)
+def test_the_sessions_of_one_policy_take_no_room_from_another() -> None:
+    store = SessionStore(max_sessions=2, idle_seconds=10.0)
+    for session_id in ("1", "2"):
+        store.keep(POLICY, session_id, Session(1, (b"1",), 0.0))
+    assert (store.room(POLICY, 1.0), store.room("pendulum", 1.0)) == (0, 2)
 
 
 def test_a_session_expires_when_it_is_idle_for_too_long_and_not_before() -> None:
     store = SessionStore(max_sessions=9, idle_seconds=10.0)
-    begin(store, "left", now=0.0)
-    begin(store, "right", now=5.0)
-    assert store.recall(POLICY, ["left"], [False], 10.0) != [None]
-    with pytest.raises(FailedPreconditionError, match="idle for over 10 s"):
-        store.recall(POLICY, ["left"], [False], 10.5)
-    assert len(store) == 1
-    assert store.recall(POLICY, ["right"], [False], 10.5) != [None]
+    session = Session(1, (b"1",), 0.0)
+    store.keep(POLICY, "left", session)
+    assert store.find(POLICY, ["left"], 10.0) == [session]
+    assert store.find(POLICY, ["left"], 10.5) == [None]
+    assert len(store) == 1, "looking changes nothing"
+    store.expire(10.5)
+    assert len(store) == 0
 
 
 def test_a_step_keeps_a_session_from_expiring() -> None:
     store = SessionStore(max_sessions=9, idle_seconds=10.0)
-    begin(store, "left", now=0.0)
-    begin(store, "right", now=1.0)
-    store.keep(POLICY, "left", Session(1, (b"later",), 8.0))
-    assert store.recall(POLICY, ["left"], [False], 15.0) == [Session(1, (b"later",), 8.0)]
-    assert len(store) == 1, "the other one, though it began later, has expired"
-
-
-@pytest.mark.parametrize("session_id", ["", "x" * (MAX_ID_BYTES + 1), "é" * (MAX_ID_BYTES // 2 + 1)])
-def test_ids_that_are_empty_or_too_long_are_refused(session_id: str) -> None:
-    store = SessionStore(max_sessions=9, idle_seconds=10.0)
-    with pytest.raises(InvalidArgumentError, match="expected a session id of 1 to 128 bytes"):
-        store.recall(POLICY, [session_id], [True], 0.0)
-    store.recall(POLICY, ["x" * MAX_ID_BYTES], [True], 0.0)
-
-
-def test_an_id_that_is_there_twice_is_refused() -> None:
-    store = SessionStore(max_sessions=9, idle_seconds=10.0)
-    with pytest.raises(InvalidArgumentError, match="once in a request"):
-        store.recall(POLICY, ["left", "right", "left"], [True, True, True], 0.0)
-
-
-def test_new_sessions_are_refused_where_there_is_no_room_and_known_ones_go_on() -> None:
-    store = SessionStore(max_sessions=2, idle_seconds=10.0)
-    begin(store, "left")
-    with pytest.raises(ResourceExhaustedError, match="room for 2 new sessions, but 1 of 2 are kept"):
-        store.recall(POLICY, ["right", "middle"], [True, True], 0.0)
-    begin(store, "right")
-    with pytest.raises(ResourceExhaustedError):
-        store.recall(POLICY, ["middle"], [True], 0.0)
-    assert None not in store.recall(POLICY, ["left", "right"], [False, False], 1.0)
-    assert store.recall(POLICY, ["left"], [True], 2.0) == [None], "to begin anew needs no more room"
-
-
-def test_requests_that_begin_at_once_keep_to_the_limit() -> None:
-    store = SessionStore(max_sessions=3, idle_seconds=10.0)
-    # None of them is answered before the last one comes.
-    for session_id in ("1", "2", "3"):
-        store.recall(POLICY, [session_id], [True], 0.0)
-    with pytest.raises(ResourceExhaustedError):
-        store.recall(POLICY, ["4"], [True], 0.0)
+    store.keep(POLICY, "left", Session(1, (b"1",), 0.0))
+    store.keep(POLICY, "right", Session(1, (b"2",), 1.0))
+    store.keep(POLICY, "left", Session(1, (b"3",), 8.0))
+    store.expire(15.0)
+    assert store.find(POLICY, ["left", "right"], 15.0) == [Session(1, (b"3",), 8.0), None]
 
 
 def test_expired_sessions_make_room() -> None:
     store = SessionStore(max_sessions=1, idle_seconds=10.0)
-    begin(store, "left", now=0.0)
-    begin(store, "right", now=10.5)
-    assert len(store) == 1
+    store.keep(POLICY, "left", Session(1, (), 0.0))
+    assert store.room(POLICY, 10.0) == 0
+    assert store.room(POLICY, 10.5) == 1
+
+
+def test_where_there_is_no_room_only_known_sessions_are_kept_on() -> None:
+    store = SessionStore(max_sessions=1, idle_seconds=10.0)
+    for session_id, version in (("left", 1), ("right", 1), ("left", 2)):
+        store.keep_if_room(POLICY, session_id, Session(version, (), 0.0))
+    assert store.find(POLICY, ["left", "right"], 0.0) == [Session(2, (), 0.0), None]
+
+
+def test_only_the_session_that_is_meant_is_forgotten() -> None:
+    store = SessionStore(max_sessions=9, idle_seconds=10.0)
+    first, second = Session(1, (b"1",), 0.0), Session(1, (b"1",), 0.0)
+    store.keep(POLICY, "left", second)
+    store.forget(POLICY, "left", only=first)
+    assert store.find(POLICY, ["left"], 0.0) == [second]
+    store.forget(POLICY, "left", only=second)
+    assert store.find(POLICY, ["left"], 0.0) == [None]
 
 
 class AgainstADictionary(RuleBasedStateMachine):
@@ -132,7 +83,7 @@ class AgainstADictionary(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store = SessionStore(self.MAX_SESSIONS, self.IDLE_SECONDS)
-        self.known: dict[str, Session] = {}
+        self.known: dict[tuple[str, str], Session] = {}
         self.now = 0.0
         self.steps = 0
 
@@ -140,36 +91,34 @@ class AgainstADictionary(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(step=st.dictionaries(st.sampled_from("abcde"), st.booleans(), min_size=1, max_size=3), answered=st.booleans())
-    def step(self, step: dict[str, bool], answered: bool) -> None:
-        fresh = {key for key, session in self.known.items() if session.used >= self.now - self.IDLE_SECONDS}
-        self.known = {key: session for key, session in self.known.items() if key in fresh}
-        ids, starts = list(step), list(step.values())
-        try:
-            found = self.store.recall(POLICY, ids, starts, self.now)
-        except FailedPreconditionError:
-            assert any(not begins and not self._state(key) for key, begins in step.items())
-            return
-        except ResourceExhaustedError:
-            assert len({*self.known, *ids}) > self.MAX_SESSIONS
-            return
-        assert found == [None if begins else self.known[key] for key, begins in step.items()]
-        assert len({*self.known, *ids}) <= self.MAX_SESSIONS
-        for key, begins in step.items():
-            if begins:
-                self.known[key] = Session(0, (), self.now)
-            if answered:
-                self.steps += 1
-                self.known[key] = Session(1, (str(self.steps).encode(),), self.now)
-                self.store.keep(POLICY, key, self.known[key])
+    @rule(policy=st.sampled_from("xy"), session_id=st.sampled_from("abcde"))
+    def step(self, policy: str, session_id: str) -> None:
+        self._expire()
+        self.steps += 1
+        room = self.MAX_SESSIONS - sum(name == policy for name, _ in self.known)
+        assert self.store.room(policy, self.now) == room
+        if (policy, session_id) in self.known or room > 0:
+            session = self.known[policy, session_id] = Session(1, (str(self.steps).encode(),), self.now)
+            self.store.keep_if_room(policy, session_id, session)
 
-    def _state(self, key: str) -> tuple[bytes, ...]:
-        return self.known[key].state if key in self.known else ()
+    @rule(policy=st.sampled_from("xy"), session_id=st.sampled_from("abcde"))
+    def forget(self, policy: str, session_id: str) -> None:
+        self.known.pop((policy, session_id), None)
+        self.store.forget(policy, session_id)
 
     @invariant()
-    def as_many_are_kept(self) -> None:
-        # Expired ones may still be there: they go when somebody asks.
-        assert len(self.store) <= self.MAX_SESSIONS
+    def the_same_is_found(self) -> None:
+        self._expire()
+        for policy in "xy":
+            expected = [self.known.get((policy, session_id)) for session_id in "abcde"]
+            assert self.store.find(policy, list("abcde"), self.now) == expected
+        # Expired ones may still be there: they go when somebody takes a step, or the gateway looks.
+        assert len(self.store) <= 2 * self.MAX_SESSIONS
+
+    def _expire(self) -> None:
+        self.known = {
+            key: session for key, session in self.known.items() if session.used >= self.now - self.IDLE_SECONDS
+        }
 
 
 TestAgainstADictionary = AgainstADictionary.TestCase
