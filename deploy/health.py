@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 _TIMEOUT_SECONDS = 3.0
 
 
-def grpc_serving(address: str) -> bool:
-    """Tells whether a gRPC server says SERVING on `grpc.health.v1`.
+class Answer(enum.Enum):
+    """What a probe gets to hear."""
+
+    READY = "ready"
+    NOT_READY = "not ready"
+    """Nobody listens, or what listens says that it is not ready."""
+    SILENT = "silent"
+    """Something takes the connection and says nothing for three seconds."""
+
+
+def grpc_serving(address: str) -> Answer:
+    """Asks a gRPC server whether it is SERVING, on `grpc.health.v1`.
 
     Args:
         address: `host:port`.
@@ -24,25 +35,28 @@ def grpc_serving(address: str) -> bool:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_SECONDS)
-        except grpc.RpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        except grpc.RpcError as error:
+            silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            return Answer.SILENT if silent else Answer.NOT_READY
+        serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+        return Answer.READY if serving else Answer.NOT_READY
 
 
-def http_ok(url: str, token_file: Path | None = None) -> bool:
-    """Tells whether a GET is answered with success.
+def http_ok(*urls: str, token_file: Path | None = None) -> Answer:
+    """Asks whether a GET of every URL is answered with success.
 
     Args:
-        url: What to get.
+        urls: What to get.
         token_file: File with a bearer token to send, if any.
     """
-    headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"} if token_file else {}
-    try:
-        return httpx.get(url, headers=headers, timeout=_TIMEOUT_SECONDS, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def all_ok(*urls: str, token_file: Path | None = None) -> bool:
-    """Tells whether a GET of every URL is answered with success."""
-    return all(http_ok(url, token_file) for url in urls)
+    for url in urls:
+        try:
+            headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"} if token_file else {}
+            answer = httpx.get(url, headers=headers, timeout=_TIMEOUT_SECONDS, trust_env=False)
+        except httpx.TimeoutException:
+            return Answer.SILENT
+        except (httpx.HTTPError, OSError):
+            return Answer.NOT_READY
+        if not answer.is_success:
+            return Answer.NOT_READY
+    return Answer.READY

@@ -1,25 +1,44 @@
-"""Where the local stack keeps its files."""
+"""Where the local stack keeps its files: all of them below `var_dir`, whatever characters its path has.
+
+Unix sockets need short paths, and Ray splits its command lines in ways that break on quotes and other characters. Both
+get `plain_folder`: `var_dir` itself where its path is short and plain, else a symbolic link to it that is.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
+import socket
 import stat
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from steersman.errors import FailedPreconditionError
 from steersman.settings import Settings
 
-# A Unix socket's path has at most 107 bytes, and Ray's end in "/session_<date>_<pid>/sockets/plasma_store".
-_LONGEST_SOCKET_PATH = 107
-_LONGEST_RAY_SUFFIX = 68
+MARKER = ".steersman"
+"""A file in a `var_dir` that the stack made, so that it may be deleted as a whole."""
+
+# A Unix socket's path has at most 107 bytes, and Ray's end in "/ray/session_<date>_<pid>/sockets/plasma_store".
+_LONGEST_PLAIN = 107 - len("/ray") - 68
+_PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
+# Ray quotes the path of its Python for Windows, and reads it as a shell would.
+_RAY_MISREADS = re.compile(r"""['"\\]""")
 
 
 def absolute(settings: Settings) -> Settings:
     """Gives the same settings with absolute paths, for processes that run in another folder."""
+    state_key = settings.state_key_path
     return settings.model_copy(
-        update={"var_dir": settings.var_dir.resolve(), "ray_token_path": settings.ray_token_file.resolve()}
+        update={
+            "var_dir": settings.var_dir.resolve(),
+            "ray_token_path": settings.ray_token_file.resolve(),
+            "state_key_path": state_key and state_key.resolve(),
+        }
     )
 
 
@@ -42,40 +61,153 @@ def supervisor_socket(settings: Settings) -> Path:
     """The Unix socket on which supervisor takes orders.
 
     Raises:
-        FailedPreconditionError: If there is no private folder with a path that is short enough.
+        FailedPreconditionError: If there is no folder for a short and plain link.
     """
-    return (
-        _short_folder(settings, "supervisor", _LONGEST_SOCKET_PATH - len("/supervisor.sock.12345678"))
-        / "supervisor.sock"
-    )
+    return plain_folder(settings) / "supervisor" / "supervisor.sock"
 
 
 def ray_folder(settings: Settings) -> Path:
     """Ray's session files, sockets and logs.
 
     Raises:
-        FailedPreconditionError: If there is no private folder with a path that is short enough.
+        FailedPreconditionError: If there is no folder for a short and plain link.
     """
-    return _short_folder(settings, "ray", _LONGEST_SOCKET_PATH - _LONGEST_RAY_SUFFIX)
+    return plain_folder(settings) / "ray"
 
 
-def _short_folder(settings: Settings, name: str, longest: int) -> Path:
-    """Makes a folder in `var_dir`, or, where its path would be too long for sockets, in a private temporary one."""
-    folder = settings.var_dir / name
-    if len(os.fsencode(folder)) <= longest:
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+def plain_folder(settings: Settings) -> Path:
+    """Gives a path to `var_dir` that is short enough for sockets and has no special characters.
+
+    Args:
+        settings: The stack's settings, with absolute paths.
+
+    Raises:
+        FailedPreconditionError: If there is no folder for a short and plain link.
+    """
+    if _is_plain(settings.var_dir):
+        return settings.var_dir
+    return _link_folder(settings) / "var"
+
+
+def ray_python(settings: Settings) -> str:
+    """Gives the path of this Python under which Ray can start workers.
+
+    Args:
+        settings: The stack's settings, with absolute paths.
+
+    Raises:
+        FailedPreconditionError: If there is no folder for a plain link.
+    """
+    if not _RAY_MISREADS.search(sys.executable):
+        return sys.executable
+    return str(_link_folder(settings) / "python" / Path(sys.executable).relative_to(sys.prefix))
+
+
+def prepare(settings: Settings) -> None:
+    """Makes the folders and links that the stack needs, for this user alone.
+
+    Args:
+        settings: The stack's settings, with absolute paths.
+
+    Raises:
+        FailedPreconditionError: If `var_dir` cannot be used; it says why and names the setting.
+    """
+    with usable(settings):
+        var_dir = settings.var_dir
+        is_new = not var_dir.exists() or not any(var_dir.iterdir())
+        for folder in (var_dir, *(var_dir / name for name in ("supervisor", "logs", "mlflow", "ray"))):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_new:
+            (var_dir / MARKER).touch()
+        for link, target in _links(settings).items():
+            _make_private(link.parent)
+            if not (link.is_symlink() and link.readlink() == target):
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
+        check_sockets(supervisor_socket(settings).parent)
+
+
+def release(settings: Settings) -> None:
+    """Removes the links that `prepare` made.
+
+    Args:
+        settings: The stack's settings, with absolute paths.
+    """
+    with contextlib.suppress(OSError):
+        for link in _links(settings):
+            link.unlink(missing_ok=True)
+            link.parent.rmdir()
+
+
+@contextlib.contextmanager
+def usable(settings: Settings) -> Iterator[None]:
+    """Says in a sentence why `var_dir` cannot be used, if that is what a block fails with.
+
+    Raises:
+        FailedPreconditionError: If the block raises an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or settings.var_dir
+        raise FailedPreconditionError(
+            f"expected a folder that can be written to, but the system says {error.strerror!r} of {where}; "
+            f"set STEERSMAN_VAR_DIR, now {settings.var_dir}, to another folder"
+        ) from error
+
+
+def check_sockets(folder: Path) -> None:
+    """Checks that a file system has Unix sockets and hard links, which not every one has.
+
+    Args:
+        folder: An empty name in it is used for a moment.
+
+    Raises:
+        FailedPreconditionError: If it has not.
+    """
+    made, linked = (folder / f".probe-{os.getpid()}-{name}" for name in ("made", "linked"))
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(str(made))
+            # As supervisor does, again and again where there are no hard links.
+            linked.hardlink_to(made)
+    except OSError as error:
+        raise FailedPreconditionError(
+            f"expected a file system with Unix sockets and hard links, but the system says {error.strerror or error!r} "
+            f"of {folder}; set STEERSMAN_VAR_DIR to a folder on a local disk"
+        ) from error
+    finally:
+        for path in (made, linked):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _links(settings: Settings) -> dict[Path, Path]:
+    """Gives the links that these settings need, and what they lead to."""
+    links = {}
+    if not _is_plain(settings.var_dir):
+        links[_link_folder(settings) / "var"] = settings.var_dir
+    if _RAY_MISREADS.search(sys.executable):
+        links[_link_folder(settings) / "python"] = Path(sys.prefix)
+    return links
+
+
+def _link_folder(settings: Settings) -> Path:
+    """Gives the folder of this stack's links: the same for the same `var_dir`, from wherever it is asked for."""
     digest = hashlib.sha256(os.fsencode(settings.var_dir)).hexdigest()[:8]
-    for temporary in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - made private below, and refused if it is not
-        private = Path(temporary) / f"sm-{os.getuid()}-{digest}"
-        if len(os.fsencode(private / name)) <= longest:
-            _make_private(private)
-            (private / name).mkdir(exist_ok=True)
-            return private / name
+    for temporary in ("/tmp", tempfile.gettempdir()):  # noqa: S108 - made private, and refused if it is not
+        folder = Path(temporary) / f"sm-{os.getuid()}-{digest}"
+        if os.access(temporary, os.W_OK | os.X_OK) and _is_plain(folder / "python"):
+            return folder
     raise FailedPreconditionError(
-        f"expected a folder whose path has at most {longest} bytes, as Unix sockets need, but {folder} is longer and "
-        "so is the temporary folder; set STEERSMAN_VAR_DIR to a shorter path"
+        f"expected a folder whose path has at most {_LONGEST_PLAIN} bytes and only ASCII letters, digits and /._+- "
+        f"in it, but {settings.var_dir} is another, and there is no temporary folder for a link to it; set "
+        "STEERSMAN_VAR_DIR"
     )
+
+
+def _is_plain(path: Path) -> bool:
+    return len(os.fsencode(path)) <= _LONGEST_PLAIN and _PLAIN.fullmatch(str(path)) is not None
 
 
 def _make_private(folder: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
+from tomllib import TOMLDecodeError
 from typing import Annotated, Never, TypeVar
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
@@ -30,7 +32,14 @@ app = typer.Typer(
 _Result = TypeVar("_Result")
 _console = Console()
 _errors = Console(stderr=True)
-_COLORS = {"ready": "green", "starting": "yellow", "restarting": "red", "stopping": "yellow", "stopped": "dim"}
+_COLORS = {
+    "ready": "green",
+    "starting": "yellow",
+    "silent": "red",
+    "restarting": "red",
+    "stopping": "yellow",
+    "stopped": "dim",
+}
 
 
 @app.command()
@@ -62,6 +71,9 @@ def status() -> None:
     settings = read_settings()
     states = attempt(lambda: stack.status(settings))
     _console.print(status_table(states))
+    for state in states:
+        if state.state == "silent":
+            _errors.print(f"{state.name} at {state.address} takes connections and has not answered within seconds")
     if not all(state.ready for state in states):
         raise typer.Exit(1)
 
@@ -119,6 +131,8 @@ def read_settings() -> Settings:
             for each in error.errors()
         )
         fail(f"settings are wrong: {problems}")
+    except (SettingsError, TOMLDecodeError) as error:
+        fail(f"settings are wrong: {error}")
 
 
 def attempt(action: Callable[[], _Result]) -> _Result:

@@ -12,6 +12,8 @@ from deploy.programs import Program
 from steersman.errors import FailedPreconditionError
 from steersman.settings import port_of
 
+_LARGEST_PORT = 65_535
+
 
 def check_free(programs: Iterable[Program]) -> None:
     """Checks that every address that the programs will listen on can be listened on.
@@ -37,20 +39,31 @@ def _check(program: str, variable: str, address: str) -> None:
     if address.startswith("unix:"):
         return  # one that is left over is replaced
     host, _, _ = address.rpartition(":")
+    try:
+        port = _port(address)
+        found = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, *_, where = found[0]
+        with socket.socket(family) as probe:
+            # As servers do: connections of an earlier server that linger do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except ValueError as error:
+        raise FailedPreconditionError(f"{program} has no address in {variable}: {error}") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"it is in use{_user_of(port)}: end that, or"
+        else:
+            reason = f"the system says {error.strerror!r}:"
+        raise FailedPreconditionError(
+            f"{program} cannot listen on {address}, because {reason} set {variable} to another address"
+        ) from error
+
+
+def _port(address: str) -> int:
     port = port_of(address)
-    with socket.socket() as probe:
-        # As servers do: connections of an earlier server that linger do not count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                reason = f"it is in use{_user_of(port)}: end that, or"
-            else:
-                reason = f"the system says {error.strerror!r}:"
-            raise FailedPreconditionError(
-                f"{program} cannot listen on {address}, because {reason} set {variable} to another address"
-            ) from error
+    if port > _LARGEST_PORT:
+        raise ValueError(f"expected a port up to {_LARGEST_PORT}, got {address!r}")
+    return port
 
 
 def _user_of(port: int) -> str:

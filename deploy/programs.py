@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy import health, layout
-from steersman.settings import Settings, port_of
+from steersman.errors import FailedPreconditionError
+from steersman.settings import Settings
 
 STACK_VARIABLE = "STEERSMAN_STACK"
 """Environment variable that marks every process of a stack; its value is the stack's absolute `var_dir`."""
@@ -31,7 +32,7 @@ class Program:
         command: The command line.
         address: What users connect to.
         ports: The `host:port` addresses that it listens on, by the setting that says so.
-        is_ready: Whether it answers. Called often, from several threads.
+        probe: Asks whether it is ready. Called often, from several threads.
         environment: Variables besides those of `stack_environment`.
         stop_seconds: How long it may take to stop before it is killed.
     """
@@ -40,7 +41,7 @@ class Program:
     command: tuple[str, ...]
     address: str
     ports: Mapping[str, str]
-    is_ready: Callable[[], bool]
+    probe: Callable[[], health.Answer]
     environment: Mapping[str, str] = field(default_factory=dict)
     stop_seconds: int = 15
 
@@ -62,21 +63,23 @@ def local_programs(settings: Settings) -> tuple[Program, ...]:
 
 def ray_head(settings: Settings) -> Program:
     """Describes a Ray head that nothing outside this machine can reach."""
-    dashboard = _netloc(settings.ray_dashboard_url)
-    host, _, _ = dashboard.rpartition(":")
+    dashboard = _host_and_port("ray_dashboard_url", settings.ray_dashboard_url)
+    host, port = _split(dashboard)
     return Program(
         name="ray",
         command=(
-            # Ray cannot be run with `python -m`.
-            str(Path(sys.executable).parent / "ray"),
+            layout.ray_python(settings),
+            # Not the script `ray`, whose first line cannot hold every path.
+            "-m",
+            "ray.scripts.scripts",
             "start",
             "--head",
             "--block",
             "--disable-usage-stats",
             "--node-ip-address=127.0.0.1",
-            f"--port={port_of(settings.ray_address)}",
+            f"--port={_split(settings.ray_address)[1]}",
             f"--dashboard-host={host}",
-            f"--dashboard-port={port_of(dashboard)}",
+            f"--dashboard-port={port}",
             # Any free port, so that several stacks can run side by side.
             "--dashboard-agent-listen-port=0",
             "--min-worker-port=0",
@@ -93,8 +96,8 @@ def ray_head(settings: Settings) -> Program:
             "serve_http_address": settings.serve_http_address,
         },
         # Two APIs that separate processes serve, some time after the dashboard itself.
-        is_ready=functools.partial(
-            health.all_ok,
+        probe=functools.partial(
+            health.http_ok,
             f"{settings.ray_dashboard_url}/api/jobs/",
             f"{settings.ray_dashboard_url}/api/serve/applications/",
             token_file=settings.ray_token_file,
@@ -110,9 +113,8 @@ def ray_head(settings: Settings) -> Program:
 
 def mlflow_server(settings: Settings) -> Program:
     """Describes an MLflow server on SQLite that also serves the artifacts."""
-    address = _netloc(settings.mlflow_url)
-    host, _, port = address.rpartition(":")
-    folder = settings.var_dir / "mlflow"
+    address = _host_and_port("mlflow_url", settings.mlflow_url)
+    host, port = _split(address)
     return Program(
         name="mlflow",
         command=(
@@ -123,12 +125,13 @@ def mlflow_server(settings: Settings) -> Program:
             f"--host={host}",
             f"--port={port}",
             "--workers=1",
-            f"--backend-store-uri=sqlite:///{folder / 'mlflow.db'}",
-            f"--artifacts-destination={folder / 'artifacts'}",
+            # Relative to `var_dir`, where it runs: MLflow takes absolute paths for URIs, and decodes them.
+            "--backend-store-uri=sqlite:///mlflow/mlflow.db",
+            "--artifacts-destination=mlflow/artifacts",
         ),
         address=settings.mlflow_url,
         ports={"mlflow_url": address},
-        is_ready=functools.partial(health.http_ok, f"{settings.mlflow_url}/health"),
+        probe=functools.partial(health.http_ok, f"{settings.mlflow_url}/health"),
         # Its job runner, for judging language models, would double the time to start and the memory.
         environment={**_ONE_THREAD, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )
@@ -143,7 +146,7 @@ def _service(settings: Settings, name: str, *addresses: str) -> Program:
         command=(sys.executable, "-m", f"services.{name}"),
         address=address,
         ports=ports,
-        is_ready=functools.partial(health.grpc_serving, address),
+        probe=functools.partial(health.grpc_serving, address),
         environment=_ONE_THREAD,
         stop_seconds=int(settings.shutdown_grace_seconds) + 5,
     )
@@ -173,12 +176,22 @@ def stack_environment(settings: Settings) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_TRACKING_URI": settings.mlflow_url,
         "DO_NOT_TRACK": "1",
-        # A proxy meant for the internet must not get the calls to this machine.
-        **{
-            name: ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
-            for name in ("NO_PROXY", "no_proxy")
-        },
+        # All settings are here. A file of the folder that a program runs in is not meant for it.
+        "STEERSMAN_CONFIG": os.devnull,
+        **_past_proxies(),
     }
+
+
+def _past_proxies() -> dict[str, str]:
+    """Gives variables that keep calls to this machine away from a proxy that is meant for the internet.
+
+    Programs read one spelling or the other, so both get all that either of them names. gRPC reads `no_grpc_proxy` and
+    then no other.
+    """
+    names = ("NO_PROXY", "no_proxy", *(["no_grpc_proxy"] if "no_grpc_proxy" in os.environ else []))
+    given = [host.strip() for name in names for host in os.environ.get(name, "").split(",")]
+    hosts = ",".join(dict.fromkeys(filter(None, [*given, "127.0.0.1", "localhost", "::1"])))
+    return dict.fromkeys(names, hosts)
 
 
 def make_ray_token(settings: Settings) -> None:
@@ -193,7 +206,26 @@ def make_ray_token(settings: Settings) -> None:
         file.write(secrets.token_hex(32))
 
 
-def _netloc(url: str) -> str:
-    """Gives `host:port` of a URL, whose port may be implied."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+def _host_and_port(setting: str, url: str) -> str:
+    """Gives `host:port` of a URL, whose port may be implied.
+
+    Raises:
+        FailedPreconditionError: If it is no URL of HTTP.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        scheme, host, port = "", None, None
+    if scheme not in {"http", "https"} or not host:
+        raise FailedPreconditionError(
+            f"expected a URL such as http://127.0.0.1:5000 in STEERSMAN_{setting.upper()}, got {url!r}"
+        )
+    port = port or (443 if scheme == "https" else 80)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _split(address: str) -> tuple[str, str]:
+    """Gives host and port of an address, an IPv6 host without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), port

@@ -17,8 +17,8 @@ _INTRODUCTION = """\
 Generated from `steersman/settings.py` by `make docs`; do not edit.
 
 Every process and the command line read the same settings. A value comes from the environment variable below if that is
-set, else from the TOML file that `STEERSMAN_CONFIG` names (`steersman.toml` in the working folder by default), else it
-is the default. In the TOML file the names are in lower case, without `STEERSMAN_`:
+set and not empty, else from the TOML file that `STEERSMAN_CONFIG` names (`steersman.toml` in the working folder by
+default), else it is the default. In the TOML file the names are in lower case, without `STEERSMAN_`:
 
 ```toml
 gateway_address = "127.0.0.1:6000"

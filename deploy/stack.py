@@ -17,10 +17,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TextIO
 
 import psutil
 
 from deploy import layout, ports, processes, supervision
+from deploy.health import Answer
 from deploy.programs import Program, local_programs, make_ray_token, stack_environment
 from steersman.errors import FailedPreconditionError, UnavailableError
 from steersman.settings import Settings
@@ -28,6 +30,7 @@ from steersman.settings import Settings
 START_SECONDS = 180.0
 """How long the whole stack may take to answer."""
 
+_LOCK_SECONDS = 90.0
 _CRASHES_TOLERATED = 2
 _LOG_TAIL_LINES = 25
 _POLL_SECONDS = 0.3
@@ -40,7 +43,8 @@ class Status:
     Attributes:
         name: The program.
         address: What users connect to.
-        state: "stopped", "starting", "restarting", "stopping" or "ready".
+        state: "stopped", "starting", "restarting", "stopping", "silent" (it takes connections and does not answer) or
+            "ready".
         pid: Its process, if it runs.
         uptime_seconds: How long it has run, if it does.
         memory_bytes: Resident memory of it and its descendants.
@@ -95,14 +99,16 @@ def start(
         Whether this call started it; False if it ran already.
 
     Raises:
-        FailedPreconditionError: If an address is in use, or the stack runs with other settings.
+        FailedPreconditionError: If an address is in use, `var_dir` cannot be used, or the stack runs with other
+            settings.
         ProgramCrashedError: If a program crashes again and again.
-        UnavailableError: If the stack does not answer in time.
+        UnavailableError: If the stack does not answer in time, or somebody stops it meanwhile.
 
     Whenever it raises, also on KeyboardInterrupt, it has stopped what it started.
     """
     settings = layout.absolute(settings)
     programs = local_programs(settings) if programs is None else programs
+    layout.prepare(settings)
     with _lock(settings):
         launched = _launch(settings, programs)
     try:
@@ -122,18 +128,24 @@ def stop(settings: Settings) -> bool:
 
     Returns:
         Whether there was anything to stop.
+
+    Raises:
+        FailedPreconditionError: If `var_dir` cannot be used.
+        UnavailableError: If somebody else has been starting or stopping the stack for too long.
     """
     settings = layout.absolute(settings)
-    with _lock(settings):
+    with _lock(settings) if settings.var_dir.is_dir() else contextlib.nullcontext():
         # Looked up first: what loses its parent and its name later is still known.
         found = processes.members(settings)
-        supervisor = supervision.connect(settings)
-        if supervisor:
-            supervisor.stop_all()
-            process = psutil.Process(supervisor.pid())
-            supervisor.shutdown()
-            processes.wait([process], timeout_seconds=5)
+        # A supervisor that does not answer is ended like all else.
+        with contextlib.suppress(UnavailableError, psutil.NoSuchProcess):
+            if supervisor := supervision.connect(settings):
+                supervisor.stop_all()
+                process = psutil.Process(supervisor.pid())
+                supervisor.shutdown()
+                processes.wait([process], timeout_seconds=5)
         processes.end(found | processes.members(settings), grace_seconds=5)
+        layout.release(settings)
     return bool(found)
 
 
@@ -143,14 +155,21 @@ def status(settings: Settings, programs: Sequence[Program] | None = None) -> lis
     Args:
         settings: The stack's settings.
         programs: Which; all of `local_programs` by default.
+
+    Raises:
+        UnavailableError: If supervisor takes the connection and does not answer.
     """
     settings = layout.absolute(settings)
     programs = local_programs(settings) if programs is None else programs
-    supervisor = supervision.connect(settings)
-    states = {process.name: process for process in supervisor.processes()} if supervisor else {}
+    states: dict[str, supervision.ProcessState] = {}
+    with contextlib.suppress(supervision.NoSupervisorError):
+        if supervisor := supervision.connect(settings):
+            states = {process.name: process for process in supervisor.processes()}
     with ThreadPoolExecutor(len(programs)) as pool:
-        answers = list(pool.map(lambda program: program.name in states and program.is_ready(), programs))
-    return [_status(program, states.get(program.name), ready) for program, ready in zip(programs, answers, strict=True)]
+        answers = list(
+            pool.map(lambda program: program.probe() if program.name in states else Answer.NOT_READY, programs)
+        )
+    return [_status(program, states.get(program.name), heard) for program, heard in zip(programs, answers, strict=True)]
 
 
 def log_tail(settings: Settings, program: str, lines: int = _LOG_TAIL_LINES) -> str:
@@ -167,7 +186,7 @@ def log_tail(settings: Settings, program: str, lines: int = _LOG_TAIL_LINES) -> 
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
 
-def _status(program: Program, process: supervision.ProcessState | None, ready: bool) -> Status:
+def _status(program: Program, process: supervision.ProcessState | None, heard: Answer) -> Status:
     """Puts together what supervisor says and what the program's probe says."""
     if process is None or process.state in {"STOPPED", "EXITED", "FATAL", "UNKNOWN"}:
         return Status(program.name, program.address, "stopped")
@@ -176,7 +195,7 @@ def _status(program: Program, process: supervision.ProcessState | None, ready: b
     return Status(
         program.name,
         program.address,
-        "ready" if ready else "starting",
+        "starting" if heard is Answer.NOT_READY else heard.value,
         process.pid,
         max(0.0, time.time() - process.started),
         processes.memory_bytes(process.pid),
@@ -190,7 +209,9 @@ def _launch(settings: Settings, programs: Sequence[Program]) -> bool:
         Whether it was started.
     """
     ours = stack_environment(settings)
-    digest = hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()
+    # Without what differs from one terminal to the next, such as PATH.
+    chosen = {name: value for name, value in ours.items() if name.startswith("STEERSMAN_")}
+    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
     configuration = supervision.configuration(settings, programs, digest)
     path = layout.configuration_file(settings)
 
@@ -206,11 +227,10 @@ def _launch(settings: Settings, programs: Sequence[Program]) -> bool:
     # What a supervisor that was killed left behind would keep the ports.
     processes.end(processes.members(settings), grace_seconds=5)
     ports.check_free(programs)
-    make_ray_token(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    layout.log_file(settings, "supervisor").parent.mkdir(parents=True, exist_ok=True)
-    (settings.var_dir / "mlflow").mkdir(exist_ok=True)
-    path.write_text(configuration)
+    with layout.usable(settings):
+        make_ray_token(settings)
+        path.touch(mode=0o600)
+        path.write_text(configuration)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "STEERSMAN_"))}
     supervision.launch(settings, inherited | ours)
     return True
@@ -228,19 +248,19 @@ def _wait_until_ready(
     while True:
         current = status(settings, programs)
         watch(current)
-        waiting = [program.name for program in current if not program.ready]
+        waiting = [_described(program) for program in current if not program.ready]
         if not waiting:
             return
-        supervisor = supervision.connect(settings)
-        for process in supervisor.processes() if supervisor else ():
+        unready = {program.name for program in current if not program.ready}
+        for process in _running(settings):
             starts[process.name].add(process.started)
-            if len(starts[process.name]) > _CRASHES_TOLERATED and process.name in waiting:
+            if len(starts[process.name]) > _CRASHES_TOLERATED and process.name in unready:
                 raise ProgramCrashedError(
                     f"{process.name} keeps crashing" + (f" ({process.error})" if process.error else ""),
                     process.name,
                     log_tail(settings, process.name),
                 )
-        if time.monotonic() > deadline or supervisor is None:
+        if time.monotonic() > deadline:
             raise UnavailableError(
                 f"expected every program to answer within {timeout_seconds:.0f} s, but not: {', '.join(waiting)}; "
                 f"their logs are in {settings.var_dir / 'logs'}"
@@ -248,11 +268,54 @@ def _wait_until_ready(
         time.sleep(_POLL_SECONDS)
 
 
+def _running(settings: Settings) -> list[supervision.ProcessState]:
+    """Lists what supervisor knows of the programs while they are waited for."""
+    with contextlib.suppress(supervision.NoSupervisorError):
+        if supervisor := supervision.connect(settings):
+            return supervisor.processes()
+    raise UnavailableError(
+        f"the stack in {settings.var_dir} was stopped before every program answered; its logs are in "
+        f"{settings.var_dir / 'logs'}"
+    )
+
+
+def _described(program: Status) -> str:
+    if program.state == "silent":
+        return f"{program.name} ({program.address} takes connections and is silent)"
+    return program.name
+
+
 @contextlib.contextmanager
 def _lock(settings: Settings) -> Iterator[None]:
-    """Holds the stack's lock."""
+    """Holds the stack's lock.
+
+    Raises:
+        FailedPreconditionError: If there can be no lock in `var_dir`.
+        UnavailableError: If another process holds it for too long.
+    """
+    deadline = time.monotonic() + _LOCK_SECONDS
     path = layout.lock_file(settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        with layout.usable(settings):
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            file = stack.enter_context(path.open("a+"))
+            while not _locked(file):
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    raise UnavailableError(
+                        f"another process ({file.read() or 'unknown'}) has been starting or stopping the stack in "
+                        f"{settings.var_dir} for {_LOCK_SECONDS:.0f} s; try again when it has ended"
+                    )
+                time.sleep(_POLL_SECONDS)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
         yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import re
 import shlex
+import socket
 import subprocess
 import sys
 import xmlrpc.client
@@ -11,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from supervisor.xmlrpc import SupervisorTransport
-
 from deploy import layout
 from deploy.programs import Program
-from steersman.errors import InternalError
+from steersman.errors import FailedPreconditionError, InternalError, UnavailableError
 from steersman.settings import Settings
+
+_ANSWER_SECONDS = 5.0
+_START_SECONDS = 30.0
+# Besides what the programs have to end by themselves.
+_KILL_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -42,46 +49,94 @@ class Supervisor:
     """A supervisor that runs.
 
     Args:
-        socket: Its Unix socket.
+        path: Its Unix socket.
+        stop_seconds: How long stopping programs may take.
+
+    Every method raises an UnavailableError if supervisor does not answer.
     """
 
-    def __init__(self, socket: Path) -> None:
-        transport = SupervisorTransport(None, None, f"unix://{socket}")
-        # The host in the URL is not used, but there has to be one.
-        self._rpc: Any = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    def __init__(self, path: Path, stop_seconds: float) -> None:
+        self._path = path
+        self._stop_seconds = stop_seconds
 
     def pid(self) -> int:
         """Gives its process id."""
-        return cast("int", self._rpc.getPID())
+        return cast("int", self._call("getPID"))
 
     def processes(self) -> list[ProcessState]:
         """Lists its programs."""
         return [
             ProcessState(info["name"], info["statename"], info["pid"] or None, info["start"], info["spawnerr"])
-            for info in self._rpc.getAllProcessInfo()
+            for info in self._call("getAllProcessInfo")
         ]
 
     def start_stopped(self) -> None:
         """Starts the programs that somebody stopped; returns at once."""
         for process in self.processes():
             if process.state in {"STOPPED", "EXITED", "FATAL"}:
-                self._rpc.startProcess(process.name, False)
+                # One that another one has started meanwhile is fine, and one that cannot start is seen in its state.
+                with contextlib.suppress(xmlrpc.client.Fault):
+                    self.start(process.name)
 
     def stop(self, name: str) -> None:
         """Stops one program, and returns when it has stopped."""
-        self._rpc.stopProcess(name)
+        self._call("stopProcess", name, timeout_seconds=self._stop_seconds)
 
     def start(self, name: str) -> None:
         """Starts one program; returns at once."""
-        self._rpc.startProcess(name, False)
+        self._call("startProcess", name, False)
 
     def stop_all(self) -> None:
         """Stops every program, all at the same time, and returns when they have stopped."""
-        self._rpc.stopAllProcesses()
+        self._call("stopAllProcesses", timeout_seconds=self._stop_seconds)
 
     def shutdown(self) -> None:
         """Ends supervisor itself; returns at once."""
-        self._rpc.shutdown()
+        self._call("shutdown")
+
+    def _call(self, method: str, *arguments: object, timeout_seconds: float = 0) -> Any:  # noqa: ANN401
+        timeout_seconds = timeout_seconds or _ANSWER_SECONDS
+        transport = _UnixTransport(self._path, timeout_seconds)
+        # The host in the URL is not used, but there has to be one.
+        with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as proxy:
+            try:
+                return getattr(proxy.supervisor, method)(*arguments)
+            except TimeoutError as error:
+                raise UnavailableError(
+                    f"expected supervisor at unix:{self._path} to answer within {timeout_seconds:g} s, but it takes "
+                    "the connection and is silent; end it with: make down"
+                ) from error
+            except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:
+                raise NoSupervisorError(f"no supervisor answers at unix:{self._path}: {error}") from error
+
+
+class NoSupervisorError(UnavailableError):
+    """Nobody listens on supervisor's socket, or no longer."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP on a Unix socket."""
+
+    def __init__(self, path: Path, timeout_seconds: float) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    """XML-RPC on a Unix socket, with a bound on how long an answer may take."""
+
+    def __init__(self, path: Path, timeout_seconds: float) -> None:
+        super().__init__()
+        self._path = path
+        self._timeout_seconds = timeout_seconds
+
+    def make_connection(self, host: object) -> http.client.HTTPConnection:
+        return _UnixConnection(self._path, self._timeout_seconds)
 
 
 def connect(settings: Settings) -> Supervisor | None:
@@ -92,11 +147,15 @@ def connect(settings: Settings) -> Supervisor | None:
 
     Returns:
         The supervisor; None if none runs.
+
+    Raises:
+        UnavailableError: If one takes the connection and does not answer.
     """
-    supervisor = Supervisor(layout.supervisor_socket(settings))
+    stop_seconds = settings.shutdown_grace_seconds + _KILL_SECONDS
+    supervisor = Supervisor(layout.supervisor_socket(settings), stop_seconds)
     try:
         supervisor.pid()
-    except (OSError, xmlrpc.client.Error):
+    except NoSupervisorError:
         return None
     return supervisor
 
@@ -111,10 +170,21 @@ def launch(settings: Settings, environment: Mapping[str, str]) -> None:
     Raises:
         InternalError: If it refuses to start.
     """
-    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(layout.configuration_file(settings))]
-    done = subprocess.run(
-        command, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    file = layout.configuration_file(settings).relative_to(settings.var_dir)
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(file)]
+    try:
+        done = subprocess.run(
+            command,
+            env=dict(environment),
+            cwd=settings.var_dir,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_START_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InternalError(f"supervisor did not start within {_START_SECONDS:g} s") from error
     if done.returncode != 0:
         raise InternalError(f"supervisor did not start: {done.stderr.strip() or done.stdout.strip()}")
 
@@ -122,31 +192,40 @@ def launch(settings: Settings, environment: Mapping[str, str]) -> None:
 def configuration(settings: Settings, programs: Sequence[Program], digest: str) -> str:
     """Writes supervisor's configuration.
 
+    Files of the stack are named relative to `var_dir`, where supervisor runs: its configuration has no way to write
+    every path, and expands some values twice.
+
     Args:
         settings: The settings, with absolute paths.
         programs: What to run.
         digest: Stands for everything else that the programs depend on; two configurations are equal if and only if
             they run the same.
+
+    Raises:
+        FailedPreconditionError: If a command has a line break in it.
     """
     sections = [
         f"; digest of the environment: {digest}",
         "[unix_http_server]",
-        f"file={_escaped(str(layout.supervisor_socket(settings)))}",
+        # Absolute, since supervisor makes it so, which may be too long. Short and plain.
+        f"file={layout.supervisor_socket(settings)}",
         "chmod=0700",
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
         "[supervisord]",
-        f"directory={_escaped(str(settings.var_dir))}",
-        f"logfile={_escaped(str(layout.log_file(settings, 'supervisor')))}",
-        f"pidfile={_escaped(str(layout.configuration_file(settings).with_suffix('.pid')))}",
+        f"logfile={_relative(settings, layout.log_file(settings, 'supervisor'))}",
+        f"pidfile={_relative(settings, layout.configuration_file(settings).with_suffix('.pid'))}",
+        # By default the temporary folder, in which it deletes files of other supervisors.
+        "childlogdir=supervisor",
+        "umask=077",
     ]
     for program in programs:
-        variables = ",".join(f'{name}="{_escaped(value)}"' for name, value in program.environment.items())
+        variables = ",".join(f'{name}="{value}"' for name, value in program.environment.items())
         sections += [
             f"[program:{program.name}]",
-            f"command={_escaped(shlex.join(program.command))}",
+            f"command={_command(program.command)}",
             f"environment={variables}",
-            f"stdout_logfile={_escaped(str(layout.log_file(settings, program.name)))}",
+            f"stdout_logfile={_relative(settings, layout.log_file(settings, program.name))}",
             "stdout_logfile_maxbytes=20MB",
             "stdout_logfile_backups=2",
             "redirect_stderr=true",
@@ -160,6 +239,15 @@ def configuration(settings: Settings, programs: Sequence[Program], digest: str) 
     return "\n".join(sections) + "\n"
 
 
-def _escaped(value: str) -> str:
-    """Protects supervisor's own substitutions."""
-    return value.replace("%", "%%")
+def _relative(settings: Settings, path: Path) -> str:
+    return str(path.relative_to(settings.var_dir))
+
+
+def _command(words: Sequence[str]) -> str:
+    """Writes a command line so that supervisor reads the same words."""
+    if any("\n" in word or "\r" in word for word in words):
+        raise FailedPreconditionError(f"expected commands without line breaks, got {shlex.join(words)!r}")
+    # What follows white space and one of these characters would be a comment, also within quotes. A quoted word may end
+    # and go on: 'run #1' is the same as 'run ''#1'.
+    quoted = re.sub(r"(?<=\s)([#;])", r"''\1", shlex.join(words))
+    return quoted.replace("%", "%%")

@@ -1,8 +1,8 @@
 """The one settings object: what every process of Steersman can be told, and its defaults.
 
 Values come from environment variables `STEERSMAN_<NAME>`, then from the TOML file that `STEERSMAN_CONFIG` names
-(`steersman.toml` in the working folder by default), then from the defaults below. `docs/settings.md` is generated from
-this module.
+(`steersman.toml` in the working folder by default), then from the defaults below. An empty variable counts as none.
+`docs/settings.md` is generated from this module.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from urllib.parse import quote
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -23,7 +26,7 @@ from pydantic_settings import (
 class Settings(BaseSettings):
     """Settings of all services and of the command line."""
 
-    model_config = SettingsConfigDict(env_prefix="STEERSMAN_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="STEERSMAN_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     var_dir: Path = Field(Path("var"), description="Folder for all local state: databases, artifacts, logs, sockets.")
 
@@ -99,7 +102,8 @@ class Settings(BaseSettings):
     database_url: str = Field(
         "",
         description="Database that all gateways share for what is wanted: policies, routes, aliases, audit trail. "
-        "Any URL of SQLAlchemy's. Default: the SQLite file `steersman.db` in `var_dir`.",
+        "Any URL of SQLAlchemy's, with special characters percent-encoded. Default: the SQLite file `steersman.db` in "
+        "`var_dir`.",
     )
     gateway_workers: int = Field(
         1, ge=1, le=64, description="Gateway processes on the one port; each takes replicas on a port of its own."
@@ -160,9 +164,36 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Orders the sources: arguments, environment, TOML file."""
-        file = os.environ.get("STEERSMAN_CONFIG", "steersman.toml")
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+        """Orders the sources: arguments, environment, TOML file.
+
+        Raises:
+            SettingsError: If `STEERSMAN_CONFIG` names no file.
+        """
+        chosen = os.environ.get("STEERSMAN_CONFIG") or None
+        if chosen is not None and (not (named := Path(chosen).expanduser()).exists() or named.is_dir()):
+            raise SettingsError(f"expected the name of a TOML file in STEERSMAN_CONFIG, got {chosen!r}")
+        file = TomlConfigSettingsSource(settings_cls, toml_file=chosen or "steersman.toml")
+        # The one setting that means something when it is empty.
+        no_ray = {"ray_dashboard_url": ""} if os.environ.get("STEERSMAN_RAY_DASHBOARD_URL") == "" else {}
+        return init_settings, InitSettingsSource(settings_cls, no_ray), env_settings, file
+
+    @field_validator("var_dir", "ray_token_path", "state_key_path", mode="before")
+    @classmethod
+    def _read_path(cls, given: object, field: ValidationInfo) -> object:
+        """Reads a path as people write it: empty for the default, `~` for the home folder.
+
+        Raises:
+            ValueError: If it is no text, as databases and URLs need it.
+        """
+        if given == "":
+            return cls.model_fields[field.field_name or ""].default
+        if not isinstance(given, str | Path):
+            return given
+        try:
+            str(given).encode()
+        except UnicodeEncodeError:
+            raise ValueError("expected a path in UTF-8") from None
+        return Path(given).expanduser()
 
     @property
     def state_key_file(self) -> Path:
@@ -172,7 +203,8 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The URL of the gateways' database."""
-        return self.database_url or f"sqlite:///{self.var_dir.absolute() / 'steersman.db'}"
+        # SQLAlchemy decodes the path, as of any URL.
+        return self.database_url or f"sqlite:///{quote(str(self.var_dir.absolute() / 'steersman.db'))}"
 
     @property
     def ray_token_file(self) -> Path:

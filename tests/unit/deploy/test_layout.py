@@ -1,68 +1,121 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import socket
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from deploy import layout
 from steersman.errors import FailedPreconditionError
 from steersman.settings import Settings
+from tests import odd_names
 
-LONG = "a-folder-whose-name-is-much-longer-than-what-a-unix-socket-may-have-" * 2
+
+@pytest.fixture
+def prepared() -> Iterator[Callable[[Settings], Settings]]:
+    """Prepares folders, and removes the links afterwards."""
+    with contextlib.ExitStack() as stack:
+
+        def prepare(settings: Settings) -> Settings:
+            settings = layout.absolute(settings)
+            stack.callback(layout.release, settings)
+            layout.prepare(settings)
+            return settings
+
+        yield prepare
 
 
-def test_a_short_var_dir_holds_everything(short_folder: Path) -> None:
+def test_a_short_and_plain_var_dir_needs_no_link(short_folder: Path) -> None:
     settings = Settings(var_dir=short_folder / "short")
 
     assert layout.ray_folder(settings) == short_folder / "short" / "ray"
     assert layout.supervisor_socket(settings).parent == short_folder / "short" / "supervisor"
 
 
-def test_sockets_of_a_long_var_dir_go_to_a_private_folder(
-    short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", odd_names.KINDS)
+def test_every_other_var_dir_has_a_short_and_plain_link_to_it(
+    kind: str, tmp_path: Path, prepared: Callable[[Settings], Settings]
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(short_folder))
-    settings = Settings(var_dir=tmp_path / LONG)
+    settings = prepared(Settings(var_dir=tmp_path / odd_names.KINDS[kind]))
 
-    folder = layout.ray_folder(settings)
+    plain = layout.plain_folder(settings)
 
-    assert folder.is_dir()
-    assert folder.parent.parent == short_folder
-    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
-    assert folder == layout.ray_folder(settings)
-    assert layout.supervisor_socket(settings).parent.parent == folder.parent
+    assert re.fullmatch(r"[A-Za-z0-9/._+-]{1,35}", str(plain))
+    assert plain.resolve() == settings.var_dir
+    assert stat.S_IMODE(plain.parent.stat().st_mode) == 0o700
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(layout.ray_folder(settings) / "session_2026-11-23_04-13-10_362206_4194304_plasma_store"))
+    assert sorted(path.name for path in (settings.var_dir / "ray").iterdir()) == [
+        "session_2026-11-23_04-13-10_362206_4194304_plasma_store"
+    ]
+
+    layout.release(settings)
+
+    assert not plain.parent.exists()
 
 
-def test_a_folder_that_others_can_enter_is_refused(
-    short_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@given(name=odd_names.NAMES)
+def test_socket_paths_are_never_too_long_nor_odd(name: str) -> None:
+    settings = Settings(var_dir=Path("/nowhere") / name)
+
+    longest = "session_2026-11-23_04-13-10_362206_4194304/sockets/plasma_store.1"
+    for path in (layout.supervisor_socket(settings), layout.ray_folder(settings) / longest):
+        assert len(os.fsencode(path)) <= 107
+        assert path.as_posix().isascii()
+        assert path.as_posix().isprintable()
+
+
+def test_a_folder_of_links_that_others_can_enter_is_refused(
+    tmp_path: Path, prepared: Callable[[Settings], Settings]
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(short_folder))
-    settings = Settings(var_dir=tmp_path / LONG / "other")
-    layout.ray_folder(settings).parent.chmod(0o755)
+    settings = prepared(Settings(var_dir=tmp_path / odd_names.KINDS["space"]))
+    layout.plain_folder(settings).parent.chmod(0o755)
 
     with pytest.raises(FailedPreconditionError, match="mode 0700"):
-        layout.ray_folder(settings)
+        layout.prepare(settings)
 
 
-@given(name=st.text("abcdefghij", min_size=1, max_size=200))
-def test_socket_paths_are_never_too_long(name: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Path, "mkdir", lambda *_, **__: None)
-        patch.setattr(layout, "_make_private", lambda _: None)
-        settings = Settings(var_dir=Path("/") / name)
+def test_folders_are_made_for_this_user_alone(tmp_path: Path, prepared: Callable[[Settings], Settings]) -> None:
+    settings = prepared(Settings(var_dir=tmp_path / "var"))
 
-        assert len(str(layout.supervisor_socket(settings))) <= 107
-        longest = "session_2026-11-23_04-13-10_362206_4194304/sockets/plasma_store.1"
-        assert len(str(layout.ray_folder(settings) / longest)) <= 107
+    for folder in (settings.var_dir, *(path for path in settings.var_dir.iterdir() if path.is_dir())):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
+@pytest.mark.parametrize(
+    ("var_dir", "reason"),
+    [("file", "Not a directory"), ("file/var", "Not a directory"), ("x" * 256, "File name too long")],
+)
+def test_a_folder_that_cannot_be_used_is_refused_in_a_sentence(var_dir: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(FailedPreconditionError, match=f"{reason}.*STEERSMAN_VAR_DIR"):
+        layout.prepare(Settings(var_dir=tmp_path / var_dir))
+
+
+def test_a_read_only_folder_is_refused_in_a_sentence() -> None:
+    # Nobody can make a folder there, root included.
+    with pytest.raises(FailedPreconditionError, match=r"/proc/steersman.*STEERSMAN_VAR_DIR"):
+        layout.prepare(Settings(var_dir=Path("/proc/steersman")))
+
+
+def test_a_file_system_without_sockets_is_refused_in_a_sentence() -> None:
+    with pytest.raises(FailedPreconditionError, match=r"Unix sockets.*/proc/self.*STEERSMAN_VAR_DIR"):
+        layout.check_sockets(Path("/proc/self"))
 
 
 def test_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
-    settings = layout.absolute(Settings())
+    settings = layout.absolute(Settings(state_key_path=Path("key")))
 
     assert settings.var_dir == tmp_path / "var"
     assert settings.ray_token_file == tmp_path / "var" / "ray" / "auth_token"
+    # Each program runs in `var_dir`.
+    assert settings.state_key_path == tmp_path / "key"

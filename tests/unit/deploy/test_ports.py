@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from deploy import ports
+from deploy.health import Answer
 from deploy.programs import Program
 from steersman.errors import FailedPreconditionError
 
@@ -22,7 +23,7 @@ def listening() -> Iterator[str]:
 
 
 def program(address: str) -> Program:
-    return Program("gateway", (), address, {"gateway_address": address}, is_ready=lambda: True)
+    return Program("gateway", (), address, {"gateway_address": address}, probe=lambda: Answer.READY)
 
 
 def test_a_busy_port_names_the_program_the_address_its_user_and_the_setting(listening: str) -> None:
@@ -54,3 +55,21 @@ def test_two_programs_on_one_address_are_refused() -> None:
 
     with pytest.raises(FailedPreconditionError, match="STEERSMAN_GATEWAY_ADDRESS and STEERSMAN_TRAINER_ADDRESS"):
         ports.check_free([first, second])
+
+
+@pytest.mark.parametrize("address", ["nowhere", "127.0.0.1:port", "127.0.0.1:65536"])
+def test_what_is_no_address_is_refused_with_its_setting(address: str) -> None:
+    with pytest.raises(FailedPreconditionError, match=f"STEERSMAN_GATEWAY_ADDRESS: .*{address}"):
+        ports.check_free([program(address)])
+
+
+def test_an_address_of_ipv6_is_checked_like_any_other() -> None:
+    with socket.socket(socket.AF_INET6) as server:
+        server.bind(("::1", 0))
+        server.listen()
+        address = f"[::1]:{server.getsockname()[1]}"
+
+        with pytest.raises(FailedPreconditionError, match="it is in use"):
+            ports.check_free([program(address)])
+
+    ports.check_free([program(address)])

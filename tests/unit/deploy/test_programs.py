@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 
 from deploy.own_settings import own_settings
 from deploy.programs import STACK_VARIABLE, local_programs, make_ray_token, stack_environment
+from steersman.errors import FailedPreconditionError
 from steersman.settings import Settings
+from tests import odd_names
 
 
 @pytest.fixture
@@ -50,9 +53,35 @@ def test_the_environment_marks_the_stack_and_keeps_quiet_towards_the_internet(se
 
 
 def test_calls_to_this_machine_go_past_a_proxy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "example.org, 127.0.0.1")
 
-    assert stack_environment(settings)["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    environment = stack_environment(settings)
+
+    # Whichever of the two a program reads.
+    assert environment["NO_PROXY"] == environment["no_proxy"] == "example.org,127.0.0.1,localhost,::1"
+    assert "no_grpc_proxy" not in environment
+
+
+def test_grpc_s_own_variable_is_completed_where_it_is_set(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_grpc_proxy", "example.com")
+
+    assert set(stack_environment(settings)["no_grpc_proxy"].split(",")) >= {"example.com", "127.0.0.1", "localhost"}
+
+
+@pytest.mark.parametrize("kind", odd_names.KINDS)
+def test_no_command_depends_on_how_the_folder_is_named(kind: str, tmp_path: Path) -> None:
+    settings = own_settings(tmp_path / odd_names.KINDS[kind])
+
+    words = [word for program in local_programs(settings) for word in program.command[1:]]
+    assert [word for word in words if not re.fullmatch(r"[A-Za-z0-9/._:=+-]+", word)] == []
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:5000", "http://:5000", "http://[::1:5000", "http://127.0.0.1:port"])
+def test_a_url_without_an_address_is_refused(settings: Settings, url: str) -> None:
+    for setting in ("mlflow_url", "ray_dashboard_url"):
+        with pytest.raises(FailedPreconditionError, match=f"STEERSMAN_{setting.upper()}, got {re.escape(repr(url))}"):
+            local_programs(settings.model_copy(update={setting: url}))
 
 
 def test_the_token_is_private_random_and_kept(short_folder: Path) -> None:

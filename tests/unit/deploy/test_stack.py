@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import functools
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
 from deploy import health, layout, processes, stack, supervision
+from deploy.health import Answer
 from deploy.own_settings import own_settings
-from deploy.programs import Program
+from deploy.programs import Program, local_programs
 from steersman.errors import FailedPreconditionError, UnavailableError
 from steersman.settings import Settings
+from tests import odd_names
 
 
 @pytest.fixture
@@ -36,13 +40,13 @@ def web_server(settings: Settings) -> Program:
         command=(sys.executable, "-m", "http.server", "--bind", host, port),
         address=settings.gateway_address,
         ports={"gateway_address": settings.gateway_address},
-        is_ready=functools.partial(health.http_ok, f"http://{settings.gateway_address}/"),
+        probe=functools.partial(health.http_ok, f"http://{settings.gateway_address}/"),
     )
 
 
 def python(name: str, code: str) -> Program:
     """A program that runs a line of Python and is never ready."""
-    return Program(name, (sys.executable, "-c", code), "", {}, is_ready=lambda: False)
+    return Program(name, (sys.executable, "-c", code), "", {}, probe=lambda: Answer.NOT_READY)
 
 
 def pid_of(settings: Settings, programs: list[Program]) -> int:
@@ -57,7 +61,7 @@ def test_start_returns_when_ready_and_stop_leaves_nothing(settings: Settings) ->
 
     assert stack.start(settings, [web], watch=lambda states: seen.append(states[0].state))
 
-    assert health.http_ok(f"http://{settings.gateway_address}/")
+    assert health.http_ok(f"http://{settings.gateway_address}/") is Answer.READY
     assert seen[-1] == "ready"
     (status,) = stack.status(settings, [web])
     assert status.ready
@@ -67,7 +71,7 @@ def test_start_returns_when_ready_and_stop_leaves_nothing(settings: Settings) ->
     assert stack.stop(settings)
 
     assert processes.members(settings) == set()
-    assert not health.http_ok(f"http://{settings.gateway_address}/")
+    assert health.http_ok(f"http://{settings.gateway_address}/") is Answer.NOT_READY
     assert stack.status(settings, [web])[0].state == "stopped"
 
 
@@ -167,3 +171,135 @@ def test_leftovers_of_a_killed_supervisor_do_not_hinder_the_next_start(settings:
 
     assert not any(processes.is_alive(process) for process in old)
     assert stack.status(settings, [web])[0].ready
+
+
+@pytest.mark.parametrize("name", [odd_names.EVERYTHING, odd_names.KINDS["long"]], ids=["everything", "long"])
+def test_a_folder_of_any_name_holds_all_files_and_nothing_lies_beside_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "100% temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    settings = own_settings(tmp_path / name)
+    link = layout.plain_folder(settings)
+    web = web_server(settings)
+    try:
+        assert stack.start(settings, [web])
+
+        assert link.resolve() == settings.var_dir
+        assert "GET" in stack.log_tail(settings, "web")
+    finally:
+        stack.stop(settings)
+
+    assert processes.members(settings) == set()
+    assert not link.parent.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([temporary, tmp_path / Path(name).parts[0]])
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_others_must_not_read_is_private(settings: Settings) -> None:
+    stack.start(settings, [web_server(settings)])
+
+    private = [settings.var_dir, layout.configuration_file(settings), settings.ray_token_file]
+    private += [layout.supervisor_socket(settings), layout.log_file(settings, "web")]
+    assert [path for path in private if path.stat().st_mode & 0o077] == []
+
+
+def test_no_secret_of_a_setting_is_seen_in_files_and_process_lists(settings: Settings) -> None:
+    secret = "s3cr3t"  # noqa: S105 - a password to look for
+    secretive = settings.model_copy(update={"database_url": f"postgresql://me:{secret}@127.0.0.1/base"})
+
+    stack.start(secretive, [web_server(secretive)])
+
+    token = settings.ray_token_file.read_text()
+    written = [path.read_text() for path in settings.var_dir.rglob("*") if path.is_file() and path.name != "auth_token"]
+    commands = [" ".join(each.cmdline()) for each in processes.members(settings)]
+    commands += [" ".join(program.command) for program in local_programs(secretive)]
+    assert not [text for text in written + commands if secret in text or token in text]
+
+
+def test_a_supervisor_that_is_silent_is_named_and_can_be_stopped(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = web_server(settings)
+    stack.start(settings, [web])
+    monkeypatch.setattr(supervision, "_ANSWER_SECONDS", 0.5)
+    supervisor = supervision.connect(settings)
+    assert supervisor is not None
+    os.kill(supervisor.pid(), signal.SIGSTOP)
+
+    for attempt in (stack.start, stack.status):
+        with pytest.raises(UnavailableError, match=r"supervisor at unix:.* silent; end it with: make down"):
+            attempt(settings, [web])
+    assert stack.stop(settings)
+
+    assert processes.members(settings) == set()
+
+
+def test_a_program_that_takes_connections_and_is_silent_is_named_with_its_address(settings: Settings) -> None:
+    host, port = settings.gateway_address.split(":")
+    code = f"import socket, time; s = socket.create_server(({host!r}, {port})); time.sleep(1000)"
+    silent = dataclasses.replace(web_server(settings), command=(sys.executable, "-c", code))
+
+    with pytest.raises(
+        UnavailableError, match=rf"not: web \({settings.gateway_address} takes connections and is silent"
+    ):
+        stack.start(settings, [silent], timeout_seconds=1)
+
+
+def test_whoever_stops_the_stack_is_not_taken_for_a_program_that_is_late(settings: Settings) -> None:
+    silent = python("silent", "import time; time.sleep(1000)")
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(stack.start, settings, [silent])
+        while not processes.members(settings):
+            time.sleep(0.05)
+
+        stack.stop(settings)
+
+        with pytest.raises(UnavailableError, match="was stopped before every program answered"):
+            starting.result(timeout=30)
+
+
+def test_a_lock_that_is_held_is_waited_for_and_then_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout.prepare(settings)
+    monkeypatch.setattr(stack, "_LOCK_SECONDS", 0.1)
+    with layout.lock_file(settings).open("w") as held:
+        held.write("4711")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        with pytest.raises(UnavailableError, match=r"another process \(4711\) has been starting or stopping"):
+            stack.start(settings, [web_server(settings)])
+
+    assert stack.start(settings, [web_server(settings)])
+
+
+def test_a_reboot_that_left_pid_file_socket_and_configuration_does_not_hinder_the_next_start(
+    settings: Settings,
+) -> None:
+    web = web_server(settings)
+    stack.start(settings, [web])
+    processes.end(processes.members(settings), grace_seconds=0)
+    (settings.var_dir / "supervisor" / "supervisord.pid").write_text(str(os.getpid()))
+    assert layout.supervisor_socket(settings).is_socket()
+
+    assert stack.start(settings, [web])
+
+    assert stack.status(settings, [web])[0].ready
+
+
+def test_stopping_nothing_makes_no_folder(tmp_path: Path) -> None:
+    assert not stack.stop(own_settings(tmp_path / "var"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_start_from_another_terminal_is_no_other_settings(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = web_server(settings)
+    stack.start(settings, [web])
+    monkeypatch.setenv("PATH", f"/opt:{os.environ['PATH']}")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+
+    assert not stack.start(settings, [web])
