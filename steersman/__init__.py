@@ -6,8 +6,8 @@ Example:
     ...     action = client.act(observation)
 """
 
-from steersman._client.messages import Answer, Ask, PolicyInfo
+from steersman._client.messages import ActOptions, Answer, PolicyInfo
 from steersman.client import PolicyClient
 from steersman.errors import SteersmanError
 
-__all__ = ["Answer", "Ask", "PolicyClient", "PolicyInfo", "SteersmanError"]
+__all__ = ["ActOptions", "Answer", "PolicyClient", "PolicyInfo", "SteersmanError"]

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from steersman import spaces
 from steersman._client.channel import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options, channel_target
 from steersman._client.messages import (
+    ActOptions,
     Answer,
-    Ask,
     PolicyInfo,
     State,
     act_request,
     predict_answer,
-    predict_ask,
+    predict_options,
     read_answer,
     read_policy,
 )
@@ -26,9 +26,9 @@ from steersman._client.stream import ActionStream
 from steersman.errors import from_rpc_error
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
-__all__ = ["ActionStream", "Answer", "Ask", "PolicyClient", "PolicyInfo"]
+__all__ = ["ActOptions", "ActionStream", "Answer", "PolicyClient", "PolicyInfo"]
 
-_GREEDY = Ask()
+_GREEDY = ActOptions()
 
 
 class PolicyClient:
@@ -76,10 +76,10 @@ class PolicyClient:
             self._info = read_policy(response.policy, self._policy)
         return self._info
 
-    async def ask(
+    async def request(
         self,
         observation: spaces.Sample,
-        ask: Ask = _GREEDY,
+        options: ActOptions = _GREEDY,
         *,
         reward: npt.ArrayLike | None = None,
         timeout: float | None = None,
@@ -89,7 +89,7 @@ class PolicyClient:
         Args:
             observation: What the environment emits: arrays and numbers, in dicts and tuples where its space has parts.
                 For a batch each array has one more axis in front, or there is a list of observations.
-            ask: Greedy or drawn, state, extras.
+            options: Greedy or drawn, state, extras.
             reward: For a policy that takes it, the reward of the step before, 0 in the first step of an episode; one
                 for each observation of a batch.
             timeout: Seconds that this call may take.
@@ -99,7 +99,7 @@ class PolicyClient:
                 gateway's status.
         """
         info = await self.describe()
-        request = act_request(self._policy, observation, info, ask, reward=reward, validate=self._validate)
+        request = act_request(self._policy, observation, info, options, reward=reward, validate=self._validate)
         try:
             response = await self._stub.Act(request, timeout=self._timeout if timeout is None else timeout)
         except grpc.RpcError as error:
@@ -109,14 +109,14 @@ class PolicyClient:
     async def act(
         self, observation: spaces.Sample, *, reward: npt.ArrayLike | None = None, timeout: float | None = None
     ) -> spaces.Sample:
-        """Asks for the greedy action, or a batch of them; see `ask`.
+        """Asks for the greedy action, or a batch of them; see `request`.
 
-        A policy with memory begins an episode with each call; `predict` and `ask` hand on its state.
+        A policy with memory begins an episode with each call; `predict` and `request` hand on its state.
 
         Returns:
             The action in the environment's own space; for a batch each array has one more axis in front.
         """
-        return (await self.ask(observation, reward=reward, timeout=timeout)).action
+        return (await self.request(observation, reward=reward, timeout=timeout)).action
 
     async def predict(
         self,
@@ -134,17 +134,17 @@ class PolicyClient:
             state: What the last call gave; None at the start, and for a policy without memory.
             episode_start: Which elements of the batch begin an episode.
             deterministic: Whether to take greedy actions instead of drawing them.
-            reward: See `ask`.
+            reward: See `request`.
 
         Returns:
             The actions and the next state.
 
         Raises:
-            steersman.errors.SteersmanError: See `ask`.
+            steersman.errors.SteersmanError: See `request`.
         """
         spec = (await self.describe()).spec
-        ask = predict_ask(spec, state, episode_start, deterministic)
-        return predict_answer(await self.ask(observation, ask, reward=reward))
+        options = predict_options(spec, state, episode_start, deterministic)
+        return predict_answer(await self.request(observation, options, reward=reward))
 
     def stream(self) -> ActionStream:
         """Opens a stream: many requests in flight over one call, each far cheaper than a call of its own."""

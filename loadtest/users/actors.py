@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loadtest.users.base import PolicyUser
-from steersman._client.messages import Ask
+from steersman._client.messages import ActOptions
 from steersman._client.stream import ActionStream
 from steersman.aio import PolicyClient
 
@@ -70,8 +70,8 @@ class RecurrentActor(StreamingActor):
     def step(self) -> None:
         """Asks for an action and takes it."""
         observation = self.source.observe()
-        ask = Ask(state=b"" if self.begins else self.state)
-        answer: Any = self.request(lambda: self.stream.ask(observation, ask), 1)
+        options = ActOptions(state=b"" if self.begins else self.state)
+        answer: Any = self.request(lambda: self.stream.request(observation, options), 1)
         if answer is not None:
             self.state = answer.state
             self.begins = self.source.act(answer.action)

@@ -22,11 +22,11 @@ from services.evaluator.processes import in_processes
 from services.evaluator.shares import PULSE_SECONDS, Share
 from steersman.aio import PolicyClient
 from steersman.errors import FailedPreconditionError
+from steersman.extras import ACTION_DISTRIBUTION_INPUTS
 from steersman.v1 import common_pb2, evaluator_pb2
 
 _PICTURES_PER_SECOND = 30
 _AT_ONCE = 2
-_INPUTS = "action_distribution_inputs"
 # Nothing has a screen or a loudspeaker here; pygame would look for both.
 _HEADLESS = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 
@@ -132,7 +132,9 @@ async def film(take: Take, tell: Callable[[Episode | None], None]) -> None:
                 Requests(),
                 deterministic=share.contestant.deterministic,
                 seed=share.seed + share.numbers[0],
-                extras=[_INPUTS] if any(extra.name == _INPUTS for extra in spec.extra_tensors) else [],
+                extras=[ACTION_DISTRIBUTION_INPUTS]
+                if any(extra.name == ACTION_DISTRIBUTION_INPUTS for extra in spec.extra_tensors)
+                else [],
             )
             camera = _Camera(take, spec, environments[0], rollout, policy)
             async with aclosing(rollout.play(camera)) as steps:
@@ -173,7 +175,7 @@ class _Camera:
         from services.evaluator.film import Caption
 
         actions = await self._policy(step)
-        inputs = self._policy.extras.get(_INPUTS)
+        inputs = self._policy.extras.get(ACTION_DISTRIBUTION_INPUTS)
         probabilities = self._probabilities_of(self._spec, inputs)
         took = int(actions[0]) - self._first_action if probabilities else None
         words = "" if probabilities else f"   action {_in_words(actions[0])}"

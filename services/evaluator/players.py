@@ -15,7 +15,7 @@ import numpy.typing as npt
 from services.evaluator.actions import constant_action
 from services.evaluator.episodes import Step
 from steersman import spaces
-from steersman.aio import ActionStream, Ask, PolicyInfo
+from steersman.aio import ActionStream, ActOptions, PolicyInfo
 from steersman.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError
 
 SAMPLED, RANDOM, CONSTANT = "sampled", "random", "constant"
@@ -65,7 +65,7 @@ class ServedPolicy:
         requests: Where requests are counted.
         deterministic: Whether to take greedy actions.
         seed: Of the draws, where not.
-        extras: What answers bring besides actions; see `steersman.aio.Ask`.
+        extras: What answers bring besides actions; see `steersman.aio.ActOptions`.
 
     Attributes:
         extras: Those of the last answer.
@@ -96,7 +96,7 @@ class ServedPolicy:
         Raises:
             steersman.errors.SteersmanError: If the gateway cannot answer, also when asked again.
         """
-        ask = Ask(
+        options = ActOptions(
             state=self._state,
             episode_start=step.begins,
             deterministic=self._deterministic,
@@ -108,8 +108,8 @@ class ServedPolicy:
         for attempt in range(1, _ATTEMPTS + 1):
             asked = time.perf_counter()
             try:
-                answer = await self._stream.ask(
-                    step.observations, ask, reward=step.rewards if self._format.takes_reward else None
+                answer = await self._stream.request(
+                    step.observations, options, reward=step.rewards if self._format.takes_reward else None
                 )
             except _TRANSIENT:
                 self._requests.failed += 1

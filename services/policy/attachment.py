@@ -15,12 +15,12 @@ from google.protobuf.message import DecodeError
 
 from services.common import sockets
 from services.common.frames import FrameProtocol
-from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS
 from services.policy.load import LoadMeter
 from services.policy.randomness import Draw
-from services.policy.runtime import GREEDY, LOG_PROBABILITY, VALUE, Choice, Tensors
+from services.policy.runtime import GREEDY, Choice, Tensors
 from steersman import tensors
 from steersman.errors import DeadlineExceededError, InternalError, InvalidArgumentError, SteersmanError, status_number
+from steersman.extras import read_extras
 from steersman.v1 import replica_pb2
 
 _log = logging.getLogger(__name__)
@@ -254,10 +254,5 @@ def _choice(batch: replica_pb2.Batch) -> Choice:
     if not batch.HasField("options"):
         return GREEDY
     options = batch.options
-    wanted = {
-        LOG_PROBABILITY: options.log_probability,
-        VALUE: options.value,
-        ACTION_DISTRIBUTION_INPUTS: options.action_distribution_inputs,
-    }
     draws = [Draw(rows.count, rows.seed, rows.first) for rows in batch.seeds] if options.sample else None
-    return Choice(draws, [name for name, is_wanted in wanted.items() if is_wanted])
+    return Choice(draws, read_extras(options))

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.bundle import NEXT_STATE_PREFIX, Bundle
-from services.policy.distributions import ACTION_DISTRIBUTION_INPUTS, ActionDistributions
+from services.policy.distributions import ActionDistributions
 from services.policy.model import check_model, load_model
 from services.policy.onnx_outline import check_self_contained, describe_model, without_output
 from services.policy.randomness import Draw
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
+from steersman.extras import ACTION_DISTRIBUTION_INPUTS, LOG_PROBABILITY, VALUE
 from steersman.v1 import common_pb2
 
 Tensors = dict[str, npt.NDArray[np.generic]]
@@ -26,9 +27,6 @@ _WARM_UP_SECONDS = 0.5
 
 PREVIOUS_ACTIONS = "state/previous_actions"
 """The state that holds the last draws of a categorical policy plus one; see `PolicySpec.state_tensors`."""
-
-LOG_PROBABILITY = "log_probability"
-VALUE = "value"
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,7 @@ from services.trainer.nesting import Nested, in_rllib_order, leaves, nest
 from services.trainer.observation_connectors import ObservationStep
 from services.trainer.recurrence import module_states, read_state, write_state
 from steersman.errors import FailedPreconditionError
-
-ACTION_DISTRIBUTION_INPUTS = "action_distribution_inputs"
-"""Name of the output that holds the parameters of the action distributions: float32, one row per observation."""
-
-VALUE = "value"
-"""Name of the output that holds the value estimate: float32, one per observation."""
+from steersman.extras import ACTION_DISTRIBUTION_INPUTS, VALUE
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from steersman import spaces
-from steersman._client.messages import Answer, Ask
+from steersman._client.messages import ActOptions, Answer
 from steersman._client.stream import ActionStream
 from steersman.aio import PolicyClient
 
-_GREEDY = Ask()
+_GREEDY = ActOptions()
 
 
 class BlockingActionStream:
@@ -38,39 +38,39 @@ class BlockingActionStream:
     def submit(
         self,
         observation: spaces.Sample,
-        ask: Ask = _GREEDY,
+        options: ActOptions = _GREEDY,
         *,
         reward: npt.ArrayLike | None = None,
         timeout: float | None = None,
     ) -> concurrent.futures.Future[Answer]:
-        """Asks without waiting for the answer; see `ask`.
+        """Asks without waiting for the answer; see `request`.
 
         Returns:
             The answer to come.
         """
-        answer = self._stream.ask(observation, ask, reward=reward, timeout=timeout)
+        answer = self._stream.request(observation, options, reward=reward, timeout=timeout)
         return asyncio.run_coroutine_threadsafe(answer, self._loop)
 
-    def ask(
+    def request(
         self,
         observation: spaces.Sample,
-        ask: Ask = _GREEDY,
+        options: ActOptions = _GREEDY,
         *,
         reward: npt.ArrayLike | None = None,
         timeout: float | None = None,
     ) -> Answer:
-        """Asks for an action, or a batch of them; see `PolicyClient.ask`.
+        """Asks for an action, or a batch of them; see `PolicyClient.request`.
 
         Raises:
             steersman.errors.SteersmanError: See there.
         """
-        return self.submit(observation, ask, reward=reward, timeout=timeout).result()
+        return self.submit(observation, options, reward=reward, timeout=timeout).result()
 
     def act(
         self, observation: spaces.Sample, *, reward: npt.ArrayLike | None = None, timeout: float | None = None
     ) -> spaces.Sample:
-        """Asks for the greedy action, or a batch of them; see `ask`."""
-        return self.ask(observation, reward=reward, timeout=timeout).action
+        """Asks for the greedy action, or a batch of them; see `request`."""
+        return self.request(observation, reward=reward, timeout=timeout).action
 
     def close(self) -> None:
         """Ends the stream; what is in flight fails with `UnavailableError`."""

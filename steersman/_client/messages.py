@@ -13,14 +13,12 @@ import numpy.typing as npt
 from steersman import spaces, tensors
 from steersman._client.formats import Format
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
+from steersman.extras import EXTRAS, write_extras
 from steersman.policy_names import names_a_version
 from steersman.v1 import common_pb2, policy_pb2
 
 State = tuple[npt.NDArray[np.uint8], ...]
 """Recurrent state, as Stable-Baselines3 passes it around; opaque bytes to the client."""
-
-EXTRAS = ("log_probability", "value", "action_distribution_inputs")
-"""What an answer can bring besides the action."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +63,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """How to ask for an action.
+class ActOptions:
+    """How to choose an action, and what to bring besides.
 
     Attributes:
         state: For a policy with memory, the state of the last answer; empty in the first request of an episode.
         episode_start: For a policy with memory, which observations begin an episode.
         deterministic: Whether to take the greedy action instead of drawing one.
         seed: Seed of the draw; None for a random one.
-        extras: What to bring besides the action, among `EXTRAS`.
+        extras: What to bring besides the action, among `steersman.extras.EXTRAS`.
         batch_priority: Whether to give way to interactive requests.
     """
 
@@ -89,7 +87,7 @@ def act_request(
     policy: str,
     observation: spaces.Sample,
     info: PolicyInfo,
-    ask: Ask,
+    options: ActOptions,
     *,
     reward: npt.ArrayLike | None = None,
     validate: bool = False,
@@ -100,7 +98,7 @@ def act_request(
         policy: Address of the policy.
         observation: What the environment emits, or a batch of it; see `spaces.flatten`.
         info: What the policy takes.
-        ask: How to ask.
+        options: How to choose the action, and what to bring besides.
         reward: The reward of the step before, for a policy that takes it.
         validate: Whether to check that each observation lies in the policy's observation space.
 
@@ -108,26 +106,26 @@ def act_request(
         InvalidArgumentError: If the observation or the reward does not fit, or an extra is unknown.
     """
     arrays = info.format.encode(observation, reward, validate=validate)
-    request = policy_pb2.ActRequest(policy=policy, state=ask.state)
+    request = policy_pb2.ActRequest(policy=policy, state=options.state)
     for name, array in arrays.items():
         tensors.encode_into(array, request.observation[name])
-    if ask.episode_start is not None and info.spec.state_tensors:
-        request.episode_start.extend(np.atleast_1d(np.asarray(ask.episode_start, bool)).tolist())
-    if not ask.deterministic or ask.extras:
-        _write_options(request.options, ask)
-    if ask.batch_priority:
+    if options.episode_start is not None and info.spec.state_tensors:
+        request.episode_start.extend(np.atleast_1d(np.asarray(options.episode_start, bool)).tolist())
+    if not options.deterministic or options.extras:
+        _write_options(request.options, options)
+    if options.batch_priority:
         request.priority = policy_pb2.PRIORITY_BATCH
     return request
 
 
-def _write_options(options: common_pb2.ActOptions, ask: Ask) -> None:
-    options.sample = not ask.deterministic
-    if ask.seed is not None:
-        options.seed = ask.seed
-    for name in ask.extras:
+def _write_options(message: common_pb2.ActOptions, options: ActOptions) -> None:
+    message.sample = not options.deterministic
+    if options.seed is not None:
+        message.seed = options.seed
+    for name in options.extras:
         if name not in EXTRAS:
             raise InvalidArgumentError(f"expected extras among {EXTRAS}, got {name!r}")
-        setattr(options, name, True)
+    write_extras(message, options.extras)
 
 
 def read_answer(response: policy_pb2.ActResponse, info: PolicyInfo) -> Answer:
@@ -151,12 +149,12 @@ def read_answer(response: policy_pb2.ActResponse, info: PolicyInfo) -> Answer:
     )
 
 
-def predict_ask(
+def predict_options(
     spec: common_pb2.PolicySpec,
     state: State | None,
     episode_start: npt.ArrayLike | None,
     deterministic: bool,
-) -> Ask:
+) -> ActOptions:
     """Translates the arguments of Stable-Baselines3's `predict`.
 
     Args:
@@ -166,8 +164,8 @@ def predict_ask(
         deterministic: Whether to take greedy actions.
     """
     if not spec.state_tensors or not state:
-        return Ask(deterministic=deterministic)
-    return Ask(state=state[0].tobytes(), episode_start=episode_start, deterministic=deterministic)
+        return ActOptions(deterministic=deterministic)
+    return ActOptions(state=state[0].tobytes(), episode_start=episode_start, deterministic=deterministic)
 
 
 def predict_answer(answer: Answer) -> tuple[spaces.Sample, State | None]:

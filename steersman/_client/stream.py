@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from steersman import spaces
 from steersman._client.channel import RETRY
-from steersman._client.messages import Answer, Ask, PolicyInfo, act_request, read_answer
+from steersman._client.messages import ActOptions, Answer, PolicyInfo, act_request, read_answer
 from steersman.errors import (
     DeadlineExceededError,
     InternalError,
@@ -26,7 +26,7 @@ from steersman.errors import (
 )
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
-_GREEDY = Ask()
+_GREEDY = ActOptions()
 
 _Call = grpc.aio.StreamStreamCall[policy_pb2.ActStreamRequest, policy_pb2.ActStreamResponse]
 
@@ -90,15 +90,15 @@ class ActionStream:
         self._connection: _Connection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def ask(
+    async def request(
         self,
         observation: spaces.Sample,
-        ask: Ask = _GREEDY,
+        options: ActOptions = _GREEDY,
         *,
         reward: npt.ArrayLike | None = None,
         timeout: float | None = None,
     ) -> Answer:
-        """Asks for an action, or a batch of them; see `PolicyClient.ask`.
+        """Asks for an action, or a batch of them; see `PolicyClient.request`.
 
         Raises:
             steersman.errors.SteersmanError: See there.
@@ -107,7 +107,7 @@ class ActionStream:
         info = await self._describe()
         message = policy_pb2.ActStreamRequest(
             id=next(self._ids),
-            request=act_request(self._policy, observation, info, ask, reward=reward, validate=self._validate),
+            request=act_request(self._policy, observation, info, options, reward=reward, validate=self._validate),
             timeout_milliseconds=max(1, int(seconds * 1000)),
         )
         request = _Request(message, asyncio.get_running_loop().create_future())
@@ -124,8 +124,8 @@ class ActionStream:
     async def act(
         self, observation: spaces.Sample, *, reward: npt.ArrayLike | None = None, timeout: float | None = None
     ) -> spaces.Sample:
-        """Asks for the greedy action, or a batch of them; see `ask`."""
-        return (await self.ask(observation, reward=reward, timeout=timeout)).action
+        """Asks for the greedy action, or a batch of them; see `request`."""
+        return (await self.request(observation, reward=reward, timeout=timeout)).action
 
     async def close(self) -> None:
         """Ends the stream; what is in flight fails with `UnavailableError`."""

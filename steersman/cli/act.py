@@ -42,7 +42,7 @@ def act(
     with explained("gateway", address), PolicyClient(policy, address=address) as client:
         client.describe()  # so that it does not count
         asked = time.perf_counter()
-        answer = client.ask(sample, reward=previous)
+        answer = client.request(sample, reward=previous)
         milliseconds = (time.perf_counter() - asked) * 1000
     action = spaces.plain(answer.action)
     if as_json:

@@ -6,11 +6,8 @@ from collections.abc import Container
 from typing import NamedTuple
 
 from steersman.errors import FailedPreconditionError
+from steersman.extras import ACTION_DISTRIBUTION_INPUTS, read_extras, write_extras
 from steersman.v1 import common_pb2
-
-LOG_PROBABILITY = "log_probability"
-VALUE = "value"
-ACTION_DISTRIBUTION_INPUTS = "action_distribution_inputs"
 
 
 class Options(NamedTuple):
@@ -26,12 +23,9 @@ class Options(NamedTuple):
 
     def message(self) -> common_pb2.ActOptions:
         """Writes the options for a replica."""
-        return common_pb2.ActOptions(
-            sample=self.sample,
-            log_probability=LOG_PROBABILITY in self.extras,
-            value=VALUE in self.extras,
-            action_distribution_inputs=ACTION_DISTRIBUTION_INPUTS in self.extras,
-        )
+        message = common_pb2.ActOptions(sample=self.sample)
+        write_extras(message, self.extras)
+        return message
 
 
 GREEDY = Options(sample=False, extras=())
@@ -49,12 +43,7 @@ def read_options(message: common_pb2.ActOptions, available: Container[str], dete
     Raises:
         FailedPreconditionError: If the version cannot do what is asked for.
     """
-    wanted = {
-        LOG_PROBABILITY: message.log_probability,
-        VALUE: message.value,
-        ACTION_DISTRIBUTION_INPUTS: message.action_distribution_inputs,
-    }
-    extras = tuple(name for name, is_wanted in wanted.items() if is_wanted)
+    extras = read_extras(message)
     for name in extras:
         if name not in available:
             raise FailedPreconditionError(f"expected a bundle that gives {name!r}, but this version's does not")

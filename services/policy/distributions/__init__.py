@@ -1,5 +1,5 @@
 """Action distributions: greedy actions, draws and log-probabilities, from the parameters that a model gives."""
 
-from services.policy.distributions.action import ACTION_DISTRIBUTION_INPUTS, ActionDistributions
+from services.policy.distributions.action import ActionDistributions
 
-__all__ = ["ACTION_DISTRIBUTION_INPUTS", "ActionDistributions"]
+__all__ = ["ActionDistributions"]

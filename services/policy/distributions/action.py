@@ -14,8 +14,6 @@ from services.policy.randomness import Draw, uniforms
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
 
-ACTION_DISTRIBUTION_INPUTS = "action_distribution_inputs"
-
 _TRANSFORMS = ("", "none", "clip", "unsquash")
 
 

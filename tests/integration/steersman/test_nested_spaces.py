@@ -15,7 +15,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from services.common.server import Service, create_server
 from services.evaluator.requests import Defaults
 from services.evaluator.service import EvaluatorService
-from steersman import Ask, PolicyClient, spaces, tensors
+from steersman import ActOptions, PolicyClient, spaces, tensors
 from steersman.aio import PolicyClient as AsyncPolicyClient
 from steersman.errors import InvalidArgumentError
 from steersman.settings import Settings
@@ -97,7 +97,7 @@ def test_an_episode_recalls_states_and_rewards(gateway: GatewayProcess, over_str
         observation, _ = environment.reset(seed=3)
         state, reward, ended, steps = b"", 0.0, False, 0
         while not ended:
-            answer = (stream if over_stream else client).ask(observation, Ask(state=state), reward=reward)
+            answer = (stream if over_stream else client).request(observation, ActOptions(state=state), reward=reward)
             observation, reward, terminated, truncated, _ = environment.step(answer.action)
             assert not terminated
             state, ended, steps = answer.state, truncated, steps + 1

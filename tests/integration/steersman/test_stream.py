@@ -9,7 +9,7 @@ import pytest
 
 from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
-from steersman import Ask, PolicyClient
+from steersman import ActOptions, PolicyClient
 from steersman.aio import PolicyClient as AsyncPolicyClient
 from steersman.errors import DeadlineExceededError, InvalidArgumentError, UnavailableError
 from tests.bundles import write_linear_bundle
@@ -44,7 +44,7 @@ async def test_many_requests_are_in_flight_on_one_stream(gateway: GatewayProcess
         actions = await asyncio.gather(*(stream.act(row) for row in BATCH))
         np.testing.assert_array_equal(actions, expected(bundle))
         np.testing.assert_array_equal(await stream.act(BATCH), expected(bundle))
-        sampled = [await stream.ask(BATCH, Ask(deterministic=False, seed=5)) for _ in range(2)]
+        sampled = [await stream.request(BATCH, ActOptions(deterministic=False, seed=5)) for _ in range(2)]
         np.testing.assert_array_equal(sampled[0].action, sampled[1].action)
 
 
@@ -52,7 +52,7 @@ async def test_the_sync_stream_says_the_same(gateway: GatewayProcess, bundle: Bu
     def ask() -> list[np.ndarray]:
         with PolicyClient("linear", address=gateway.address) as client, client.stream() as stream:
             futures = [stream.submit(row) for row in BATCH]
-            assert stream.act(BATCH[0]) == stream.ask(BATCH[0]).action
+            assert stream.act(BATCH[0]) == stream.request(BATCH[0]).action
             return [future.result().action for future in futures]
 
     async with attached_replica(gateway, "linear", {1: bundle}):
@@ -67,8 +67,8 @@ async def test_a_bad_request_fails_alone(gateway: GatewayProcess, bundle: Bundle
     ):
         await client.describe()
         good = asyncio.gather(*(stream.act(row) for row in BATCH))
-        with pytest.raises(InvalidArgumentError, match="no state for policy 'linear'"):
-            await stream.ask(BATCH[0], Ask(state=b"x"))
+        with pytest.raises(InvalidArgumentError, match="got 1 bytes that no gateway of this installation gave"):
+            await stream.request(BATCH[0], ActOptions(state=b"x"))
         np.testing.assert_array_equal(await good, expected(bundle))
 
 

@@ -7,12 +7,12 @@ import math
 from typing import NamedTuple
 
 from services.gateway.requests.observations import Observation, read_observation
-from services.gateway.requests.options import ACTION_DISTRIBUTION_INPUTS, LOG_PROBABILITY, VALUE
 from services.gateway.requests.versions import Version
 from services.gateway.serving.inference.inputs import InputTensor, read_inputs
 from services.gateway.serving.inference.outputs import check_outputs
 from services.gateway.serving.inference.parameters import NO_PARAMETERS, Parameters, read_parameters
 from steersman.errors import InvalidArgumentError, NotFoundError
+from steersman.extras import write_extras
 from steersman.inference.v1 import inference_pb2
 from steersman.v1 import policy_pb2
 
@@ -98,7 +98,5 @@ def _write(address: str, parameters: Parameters, outputs: tuple[str, ...]) -> po
     options.sample = not parameters.deterministic
     if parameters.seed is not None:
         options.seed = parameters.seed
-    options.log_probability = LOG_PROBABILITY in outputs
-    options.value = VALUE in outputs
-    options.action_distribution_inputs = ACTION_DISTRIBUTION_INPUTS in outputs
+    write_extras(options, outputs)
     return message

@@ -55,7 +55,7 @@ async def test_every_caller_gets_its_own_actions(gateway: GatewayProcess, bundle
         single = await asyncio.gather(*(client.act(row) for row in batch))
         np.testing.assert_array_equal(single, expected)
         np.testing.assert_array_equal(await client.act(batch), expected)
-        answer = await client.ask(batch[0])
+        answer = await client.request(batch[0])
         assert answer.version == 1
         assert answer.action == expected[0]
         assert isinstance(answer.action, np.int64)
@@ -72,7 +72,7 @@ async def test_the_sync_client_says_the_same(gateway: GatewayProcess, bundle: Bu
         with SyncPolicyClient("linear", address=gateway.address) as client:
             assert client.describe().spec == PolicyRuntime(bundle).spec
             np.testing.assert_array_equal(client.predict(batch)[0], client.act(batch))
-            assert client.ask(batch[0]).version == 1
+            assert client.request(batch[0]).version == 1
             actions: np.ndarray = client.act(batch)
             return actions
 
@@ -223,7 +223,7 @@ async def test_versions_change_under_load_without_a_failure(
     async def load(client: PolicyClient) -> None:
         while not stop.is_set():
             for index, row in enumerate(batch):
-                answer = await client.ask(row)
+                answer = await client.request(row)
                 assert answer.action == expected[answer.version][index]
                 seen.add(answer.version)
 
@@ -234,7 +234,7 @@ async def test_versions_change_under_load_without_a_failure(
         callers = [asyncio.create_task(load(client)) for _ in range(8)]
         for version, loaded in ((2, other_bundle), (1, bundle), (2, other_bundle)):
             await replica.load({version: lambda loaded=loaded: PolicyRuntime(loaded)})  # type: ignore[misc]
-            assert (await client.ask(batch[0])).version in (1, 2)
+            assert (await client.request(batch[0])).version in (1, 2)
         stop.set()
         await asyncio.gather(*callers)
     assert seen == {1, 2}
@@ -252,7 +252,7 @@ async def test_a_version_that_fails_to_load_leaves_everything_as_it_was(
     ):
         with pytest.raises(InvalidArgumentError, match="broken"):
             await replica.load({2: broken})
-        assert (await client.ask(observations(1)[0])).version == 1
+        assert (await client.request(observations(1)[0])).version == 1
 
 
 async def test_a_leaving_replica_finishes_what_it_holds(gateway: GatewayProcess, bundle: Bundle) -> None:
@@ -276,7 +276,7 @@ async def test_policies_are_described(gateway: GatewayProcess, bundle: Bundle, o
         listed = (await stub.ListPolicies(policy_pb2.ListPoliciesRequest())).policies
         assert "two" in [entry.name for entry in listed]
         async with PolicyClient("two:1", address=gateway.address) as client:
-            assert (await client.ask(observations(1)[0])).version == 1
+            assert (await client.request(observations(1)[0])).version == 1
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
     assert (ready.version, ready.bundle_uri, ready.replicas_ready) == (1, str(bundle.folder), 1)
 
     with PolicyClient("linear", address=stack.settings.gateway_address) as client:
-        answer = client.ask(OBSERVATION)
+        answer = client.request(OBSERVATION)
         assert answer.version == 1
 
         url = f"http://{stack.settings.serve_http_address}/linear"
@@ -104,14 +104,14 @@ def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
         failed = wait_for(deployments, "linear", is_failed)
         assert failed is not None
         assert re.search(r"expected SHA-256 .*; version 1 goes on$", failed.message)
-        assert client.ask(OBSERVATION).version == 1
+        assert client.request(OBSERVATION).version == 1
 
         request.version, request.bundle_uri, request.replicas = 2, str(other_bundle.folder), 2
         deployments.Deploy(request)
         ready = wait_for(deployments, "linear", is_ready)
         assert ready is not None
         assert (ready.version, ready.replicas_wanted, ready.replicas_ready) == (2, 2, 2)
-        assert client.ask(OBSERVATION).version == 2
+        assert client.request(OBSERVATION).version == 2
 
         request.bundle_uri = str(bundle.folder)
         deployments.Deploy(request)
@@ -128,7 +128,7 @@ def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
         deployments.Undeploy(deployment_pb2.UndeployRequest(policy="linear"))
         wait_for(deployments, "linear", is_gone)
         with pytest.raises(NotFoundError):
-            client.ask(OBSERVATION)
+            client.request(OBSERVATION)
 
 
 def test_a_deployment_that_cannot_load_says_why(
@@ -247,21 +247,21 @@ def test_what_is_deleted_by_hand_comes_back_and_routes_split_traffic(
     assert isinstance(refused.value, grpc.Call)
     assert refused.value.code() == grpc.StatusCode.ABORTED
     with PolicyClient("drift", address=stack.settings.gateway_address) as client:
-        assert {client.ask(OBSERVATION).version for _ in range(40)} == {1, 2}
+        assert {client.request(OBSERVATION).version for _ in range(40)} == {1, 2}
         registry = MlflowClient(stack.settings.mlflow_url)
         registry.create_registered_model("drift")
         registry.create_model_version("drift", "s3://nowhere/drift")
         deployments.SetAlias(deployment_pb2.SetAliasRequest(policy="drift", alias="candidate", version=1))
         wait_for(deployments, "drift", lambda _: registry.get_registered_model("drift").aliases == {"candidate": "1"})
         with PolicyClient("drift@candidate", address=stack.settings.gateway_address) as candidate:
-            assert {candidate.ask(OBSERVATION).version for _ in range(10)} == {1}
+            assert {candidate.request(OBSERVATION).version for _ in range(10)} == {1}
         deployments.Promote(
             deployment_pb2.PromoteRequest(policy="drift", from_alias="candidate"),
             metadata=(("x-steersman-actor", "the tests"),),
         )
-        assert {client.ask(OBSERVATION).version for _ in range(10)} == {1}
+        assert {client.request(OBSERVATION).version for _ in range(10)} == {1}
         deployments.Rollback(deployment_pb2.RollbackRequest(policy="drift"))
-        assert {client.ask(OBSERVATION).version for _ in range(40)} == {1, 2}
+        assert {client.request(OBSERVATION).version for _ in range(40)} == {1, 2}
     records = deployments.ListAudit(deployment_pb2.ListAuditRequest(policy="drift")).records
     assert [record.action for record in records] == [
         "rollback",

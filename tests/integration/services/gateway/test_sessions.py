@@ -13,7 +13,7 @@ import pytest
 
 from services.common.bundle import Bundle
 from steersman import tensors
-from steersman.aio import Ask, PolicyClient
+from steersman.aio import ActOptions, PolicyClient
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 from tests.gateways import (
@@ -95,15 +95,16 @@ async def test_ask_hands_on_the_state(gateway: GatewayProcess, counting: Bundle)
         attached_replica(gateway, "counting", {1: counting}),
         PolicyClient("counting", address=gateway.address) as client,
     ):
-        answer = await client.ask(numbers(5)[0])
-        answer = await client.ask(numbers(6)[0], Ask(state=answer.state, extras=["value"]))
+        answer = await client.request(numbers(5)[0])
+        answer = await client.request(numbers(6)[0], ActOptions(state=answer.state, extras=["value"]))
         assert answer.action.tolist() == [11]
         assert answer.extras["value"] == 5
         # A state is a value: two futures may begin with it.
         for future in (1, 2):
-            assert (await client.ask(numbers(future)[0], Ask(state=answer.state))).action.tolist() == [11 + future]
+            followed = await client.request(numbers(future)[0], ActOptions(state=answer.state))
+            assert followed.action.tolist() == [11 + future]
         with pytest.raises(InvalidArgumentError, match="expected the state of 2 observations"):
-            await client.ask(numbers(1, 2), Ask(state=answer.state))
+            await client.request(numbers(1, 2), ActOptions(state=answer.state))
 
 
 async def test_a_state_that_was_tampered_with_is_refused(gateway: GatewayProcess, counting: Bundle) -> None:
@@ -113,13 +114,13 @@ async def test_a_state_that_was_tampered_with_is_refused(gateway: GatewayProcess
         PolicyClient("counting", address=gateway.address) as client,
         PolicyClient("other", address=gateway.address) as other,
     ):
-        state = (await client.ask(numbers(5)[0])).state
+        state = (await client.request(numbers(5)[0])).state
         forgeries = [state[:index] + bytes([state[index] ^ 1]) + state[index + 1 :] for index in range(len(state))]
         for forged in (*forgeries, state[:-1], state + b"\0", b"\0"):
             with pytest.raises(InvalidArgumentError, match="no gateway of this installation gave"):
-                await client.ask(numbers(5)[0], Ask(state=forged))
+                await client.request(numbers(5)[0], ActOptions(state=forged))
         with pytest.raises(InvalidArgumentError, match="no gateway of this installation gave"):
-            await other.ask(numbers(5)[0], Ask(state=state))
+            await other.request(numbers(5)[0], ActOptions(state=state))
 
 
 async def test_a_state_goes_on_at_every_gateway_with_the_same_key(tmp_path: Path, counting: Bundle) -> None:
@@ -137,10 +138,10 @@ async def test_a_state_goes_on_at_every_gateway_with_the_same_key(tmp_path: Path
             PolicyClient("counting", address=second.address) as there,
             PolicyClient("counting", address=stranger.address) as elsewhere,
         ):
-            state = (await here.ask(numbers(5)[0])).state
-            assert (await there.ask(numbers(6)[0], Ask(state=state))).action.tolist() == [11]
+            state = (await here.request(numbers(5)[0])).state
+            assert (await there.request(numbers(6)[0], ActOptions(state=state))).action.tolist() == [11]
             with pytest.raises(InvalidArgumentError):
-                await elsewhere.ask(numbers(6)[0], Ask(state=state))
+                await elsewhere.request(numbers(6)[0], ActOptions(state=state))
 
 
 async def test_the_gateway_keeps_sessions(gateway: GatewayProcess, counting: Bundle) -> None:

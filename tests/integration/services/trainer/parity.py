@@ -20,11 +20,11 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from services.common.bundle import read_bundle
-from services.policy.runtime import LOG_PROBABILITY, VALUE, Choice, PolicyRuntime
+from services.policy.runtime import Choice, PolicyRuntime
 from services.trainer.export import TrainedPolicy, export_bundle, load_checkpoint
-from services.trainer.graph import ACTION_DISTRIBUTION_INPUTS
 from services.trainer.nesting import leaves
 from steersman import spaces, tensors
+from steersman.extras import ACTION_DISTRIBUTION_INPUTS, LOG_PROBABILITY, VALUE
 from tests.integration.services.trainer import environments, recordings
 from tests.integration.services.trainer.combinations import Combination, config_of
 

@@ -50,8 +50,8 @@ def test_bundles_are_served_without_ray(tmp_path: Path, stop: signal.Signals) ->
         seconds = time.monotonic() - began
         assert announcement["address"] == address
         with PolicyClient("cartpole", address=address) as client, PolicyClient("cartpole:1", address=address) as pinned:
-            assert client.ask(np.zeros(4)).version == 5
-            assert pinned.ask(np.zeros((3, 4))).version == 1
+            assert client.request(np.zeros(4)).version == 5
+            assert pinned.request(np.zeros((3, 4))).version == 1
         assert len(psutil.Process(process.pid).children()) == 3
         # Two seconds on an idle machine; tests may share theirs with others.
         assert seconds < 10
