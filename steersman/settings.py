@@ -37,7 +37,45 @@ class Settings(BaseSettings):
     trainer_address: str = Field("127.0.0.1:50052", description="Where the trainer listens.")
     evaluator_address: str = Field("127.0.0.1:50053", description="Where the evaluator listens.")
     max_message_bytes: int = Field(
-        64 * 1024 * 1024, ge=1024, description="Largest gRPC message that a server or client accepts, in bytes."
+        64 * 1024 * 1024,
+        ge=1024,
+        le=2**31 - 1,
+        description="Largest gRPC message that a server or client accepts, in bytes.",
+    )
+    max_calls: int = Field(
+        16_384,
+        ge=1,
+        description="Most calls with one answer that a server process works on at a time; more are refused.",
+    )
+    max_streams: int = Field(
+        16_384, ge=1, description="Most streams that are open at a time at a server process; more are refused."
+    )
+    max_calls_per_connection: int = Field(
+        2048,
+        ge=1,
+        description="Most calls, streams included, that one connection carries at a time; clients hold back more.",
+    )
+    max_metadata_bytes: int = Field(
+        16 * 1024, ge=1024, le=1024**2, description="Largest metadata of a call that a server accepts, in bytes."
+    )
+    max_connection_idle_seconds: float = Field(
+        3600.0,
+        ge=0,
+        description="Longest time that a server keeps a connection without any call; 0 for ever.",
+    )
+    max_connection_age_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="Age at which a server asks the clients of a connection to open another, so that they spread over "
+        "new gateways; streams move, and what is left after twice that time is cut off. 0 for never.",
+    )
+    keepalive_seconds: float = Field(
+        30.0,
+        ge=1,
+        description="A server checks whether a client is still there after so long without a byte from it.",
+    )
+    keepalive_timeout_seconds: float = Field(
+        20.0, ge=1, description="Longest time for the answer to that check; then the connection is closed."
     )
     shutdown_grace_seconds: float = Field(
         10.0, ge=0, description="How long a stopping server lets calls in flight finish."

@@ -2,81 +2,65 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from steersman.errors import InternalError, InvalidArgumentError, ResourceExhaustedError, SteersmanError
+from steersman.errors import InternalError, ResourceExhaustedError, SteersmanError
 
 _log = logging.getLogger(__name__)
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
-_Context = grpc.aio.ServicerContext[Any, Any]
+
+_LONGEST_ENCODED = 4096
+"""Bytes of a status message on the wire. It travels in a header, and clients end a call whose headers take more than
+8 KiB: with another status, and without the message."""
 
 
-def answers_errors(
-    method: Callable[[Any, _Request, _Context], Awaitable[_Response]],
-) -> Callable[[Any, _Request, _Context], Awaitable[_Response]]:
-    """Wraps a unary handler so that a `SteersmanError` becomes its status and anything else INTERNAL.
-
-    A decorator rather than an interceptor: grpc.aio charges every call for an interceptor, and nothing for this.
-    """
-
-    @functools.wraps(method)
-    async def handler(self: Any, request: _Request, context: _Context) -> _Response:  # noqa: ANN401
-        try:
-            return await method(self, request, context)
-        except SteersmanError as error:
-            await _abort(context, error)
-        except DecodeError as error:
-            # Only handlers that read for themselves see this; for others gRPC answers.
-            await _abort(context, InvalidArgumentError(f"expected a message of this method, got other bytes: {error}"))
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the last resort of every call
-            await _abort(context, unexpected_error(method.__qualname__, error))
-
-    return handler
-
-
-def answers_stream_errors(
-    method: Callable[[Any, _Request, _Context], AsyncIterator[_Response]],
-) -> Callable[[Any, _Request, _Context], AsyncIterator[_Response]]:
-    """Does the same for a handler that streams its responses."""
-
-    @functools.wraps(method)
-    async def handler(self: Any, request: _Request, context: _Context) -> AsyncIterator[_Response]:  # noqa: ANN401
-        try:
-            async for response in method(self, request, context):
-                yield response
-        except SteersmanError as error:
-            await _abort(context, error)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the last resort of every call
-            await _abort(context, unexpected_error(method.__qualname__, error))
-
-    return handler
-
-
-async def _abort(context: _Context, error: SteersmanError) -> NoReturn:
-    """Ends a call with an error's status."""
-    metadata: tuple[tuple[str, str], ...] = ()
-    if isinstance(error, ResourceExhaustedError) and error.pushback_milliseconds is not None:
-        metadata = (("grpc-retry-pushback-ms", str(error.pushback_milliseconds)),)
-    await context.abort(error.code, str(error), metadata)
-
-
-def unexpected_error(name: str, error: Exception) -> InternalError:
-    """Logs an error that nobody expected, and gives the one for the client, which tells it no internals.
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> NoReturn:
+    """Ends a call with an error's status.
 
     Args:
-        name: What failed.
-        error: The error.
+        context: The call.
+        error: A `SteersmanError` becomes the status of the same name; anything else is logged and becomes INTERNAL.
+        method: What raised it, for the log.
+
+    Raises:
+        grpc.aio.AbortError: Always, since that is how gRPC ends a handler.
     """
-    _log.error("%s failed", name, exc_info=error)
-    return InternalError(f"{name} failed unexpectedly ({type(error).__name__}); the service's log says more")
+    known = as_steersman_error(error, method)
+    metadata: tuple[tuple[str, str], ...] = ()
+    if isinstance(known, ResourceExhaustedError) and known.pushback_milliseconds is not None:
+        metadata = (("grpc-retry-pushback-ms", str(known.pushback_milliseconds)),)
+    await context.abort(known.code, status_message(known), metadata)
+
+
+def as_steersman_error(error: Exception, what: str) -> SteersmanError:
+    """Gives the error that a client is told.
+
+    Args:
+        error: What was raised.
+        what: What raised it, for the log.
+
+    Returns:
+        The error itself if it was raised on purpose. Else it is logged with its traceback, and the client gets an
+        `InternalError` that names no more than its class.
+    """
+    if isinstance(error, SteersmanError):
+        return error
+    _log.error("%s failed", what, exc_info=error)
+    return InternalError(f"{what} failed unexpectedly ({type(error).__name__}); the service's log says more")
+
+
+def status_message(error: SteersmanError) -> str:
+    """Gives an error's message as a client is told it: never empty, and never longer than a header may be."""
+    text = str(error) or error.code.name
+    encoded = 0
+    for index, character in enumerate(text):
+        # gRPC sends printable ASCII as it is, and each byte of anything else as three (RFC 3986).
+        plain = " " <= character <= "~" and character != "%"
+        encoded += 1 if plain else 3 * len(character.encode(errors="backslashreplace"))
+        if encoded > _LONGEST_ENCODED:
+            text = text[:index] + "..."
+            break
+    # Text with half of a surrogate pair, such as an odd file name, cannot be sent as it is.
+    return text.encode(errors="backslashreplace").decode()

@@ -8,17 +8,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from services.common import grpcio
+from services.common.handlers import CallLimit, Rules, SizeLimit, method_handlers
 from steersman.settings import Settings
 
 _log = logging.getLogger(__name__)
+
+
+_MAX_REQUEST_BYTES = 1024 * 1024
+"""Size of the largest request that carries no tensors."""
+
+_NEVER_MILLISECONDS = 2**31 - 1
+"""What gRPC takes for infinite."""
+
+_SHORTEST_PING_INTERVAL_SECONDS = 5
+"""Clients and replicas ping idle connections to learn of a dead peer. One that does it more often is cut off."""
 
 
 class Listener(Protocol):
@@ -36,15 +50,25 @@ class Service:
     """One gRPC service of a server.
 
     Attributes:
-        name: Full name, such as "steersman.v1.PolicyService".
-        register: Adds the servicer to a server: `functools.partial` of the generated `add_..._to_server`.
+        descriptor: The service, as its stubs describe it.
+        servicer: Has its methods; see `method_handlers`.
+        name: Full name under which it is served; empty for its own.
         reflected: Whether reflection lists it; not if its stubs have it by another name, so that tools that look up
             what is listed would not find it.
+        carries_tensors: Whether its requests carry tensors. Then they may be as large as the settings say, and the
+            servicer itself checks texts that it looks up, keeps or quotes. Else the server does all that.
     """
 
-    name: str
-    register: Callable[[grpc.aio.Server], None]
+    descriptor: ServiceDescriptor
+    servicer: object
+    name: str = ""
     reflected: bool = True
+    carries_tensors: bool = False
+
+    @property
+    def full_name(self) -> str:
+        """The name under which it is served."""
+        return self.name or self.descriptor.full_name
 
 
 class Server:
@@ -130,23 +154,28 @@ def create_server(
     Raises:
         OSError: If the address is in use or not this machine's.
     """
-    options = [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        # Two servers on one port would each get a part of the calls: a mistake unless asked for.
-        ("grpc.so_reuseport", int(share_port)),
-        # Clients and replicas ping idle connections to learn of a dead peer; allow it.
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-    ]
-    server = grpc.aio.server(options=options)
+    server = grpcio.server(_options(settings, share_port=share_port))
     health_servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    names = [service.name for service in services]
-    for service in services:
-        service.register(server)
-    reflected = [service.name for service in services if service.reflected]
-    reflection.enable_server_reflection([*reflected, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    reflected = [service.full_name for service in services if service.reflected]
+    reflection_servicer = reflection.aio.ReflectionServicer([*reflected, health.SERVICE_NAME, reflection.SERVICE_NAME])
+    # Their stubs say that they are of another class than all others, which they are not.
+    health_service = Service(health_pb2.DESCRIPTOR.services_by_name["Health"], health_servicer)  # type: ignore[arg-type]
+    reflection_service = Service(
+        reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],  # type: ignore[arg-type]
+        reflection_servicer,
+    )
+    calls, streams = _call_limits(settings)
+    # Whoever asks for a server's health is told, however many calls it answers.
+    unlimited = CallLimit("calls", "", sys.maxsize, 0)
+    for service in (*services, health_service, reflection_service):
+        rules = Rules(
+            *_size_limits(settings, service),
+            check_texts=not service.carries_tensors,
+            calls=unlimited if service is health_service else calls,
+            streams=streams,
+        )
+        handlers = method_handlers(service.descriptor, service.servicer, rules)
+        server.add_registered_method_handlers(service.full_name, handlers)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
@@ -155,7 +184,56 @@ def create_server(
         host, _, _ = address.rpartition(":")
         address = f"{host}:{port}"
     grace_seconds = settings.shutdown_grace_seconds if grace_seconds is None else grace_seconds
+    names = [service.full_name for service in services]
     return Server(server, address, names, health_servicer, grace_seconds, on_stop)
+
+
+def _call_limits(settings: Settings) -> tuple[CallLimit, CallLimit]:
+    """Gives the limits for calls with one answer, and for streams, which all services of a server share."""
+    pushback = settings.retry_pushback_milliseconds
+    return (
+        CallLimit("calls", "STEERSMAN_MAX_CALLS", settings.max_calls, pushback),
+        CallLimit("streams", "STEERSMAN_MAX_STREAMS", settings.max_streams, pushback),
+    )
+
+
+def _size_limits(settings: Settings, service: Service) -> tuple[SizeLimit, SizeLimit]:
+    """Gives the limits for the requests of a service, and for its answers."""
+    most_bytes = settings.max_message_bytes
+    smaller = SizeLimit(most_bytes, "send smaller batches, or raise STEERSMAN_MAX_MESSAGE_BYTES at both ends")
+    less = SizeLimit(most_bytes, "ask for less at a time, or raise STEERSMAN_MAX_MESSAGE_BYTES at both ends")
+    if service.carries_tensors:
+        return smaller, less
+    return SizeLimit(min(_MAX_REQUEST_BYTES, most_bytes), "ask for less at a time"), less
+
+
+def _options(settings: Settings, *, share_port: bool) -> list[tuple[str, int]]:
+    """Gives the options of gRPC's server."""
+    age_milliseconds = _milliseconds(settings.max_connection_age_seconds)
+    return [
+        # Requests up to twice the limit are read, so that each can be refused in words, and on a stream alone. What is
+        # larger than that ends its call.
+        ("grpc.max_receive_message_length", min(2 * settings.max_message_bytes, 2**31 - 1)),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Two servers on one port would each get a part of the calls: a mistake unless asked for.
+        ("grpc.so_reuseport", int(share_port)),
+        ("grpc.max_concurrent_streams", settings.max_calls_per_connection),
+        ("grpc.max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
+        ("grpc.max_connection_idle_ms", _milliseconds(settings.max_connection_idle_seconds)),
+        ("grpc.max_connection_age_ms", age_milliseconds),
+        # By then all streams that opened on it have been asked to move; see `OpenStreams`.
+        ("grpc.max_connection_age_grace_ms", age_milliseconds),
+        ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_timeout_seconds)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _SHORTEST_PING_INTERVAL_SECONDS * 1000),
+    ]
+
+
+def _milliseconds(seconds: float) -> int:
+    """Gives a duration as gRPC takes it, for which 0 is never."""
+    return min(round(seconds * 1000), _NEVER_MILLISECONDS) or _NEVER_MILLISECONDS
 
 
 async def wait_for_stop_signal() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 
 from services.common.logs import configure_logging
@@ -12,7 +11,7 @@ from services.evaluator.archive import Archive
 from services.evaluator.requests import Defaults
 from services.evaluator.service import EvaluatorService
 from steersman.settings import settings
-from steersman.v1 import evaluator_pb2_grpc
+from steersman.v1 import evaluator_pb2
 
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
@@ -40,10 +39,8 @@ async def run() -> None:
     )
     archive = Archive(chosen.var_dir / "evaluations", chosen.mlflow_url)
     servicer = EvaluatorService(defaults, archive)
-    register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)
-    server = create_server(
-        settings(), settings().evaluator_address, [Service("steersman.v1.EvaluatorService", register)]
-    )
+    service = Service(evaluator_pb2.DESCRIPTOR.services_by_name["EvaluatorService"], servicer)
+    server = create_server(chosen, chosen.evaluator_address, [service])
     await serve_until_stopped(server)
     await archive.until_kept()
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import grpc
 
-from services.common.errors import answers_stream_errors
 from services.evaluator import archive, comparison, requests
 from services.evaluator.evaluation import Arena, Result, play
 from services.evaluator.filming import film_episodes
@@ -50,7 +49,6 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
         self._defaults = defaults
         self._archive = keep
 
-    @answers_stream_errors
     async def Evaluate(
         self, request: evaluator_pb2.EvaluateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[evaluator_pb2.EvaluateResponse]:
@@ -107,7 +105,6 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
         if problem is not None:
             raise problem
 
-    @answers_stream_errors
     async def Compare(
         self, request: evaluator_pb2.CompareRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[evaluator_pb2.CompareResponse]:
@@ -159,7 +156,6 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
             )
         )
 
-    @answers_stream_errors
     async def EvaluateShadow(
         self, request: evaluator_pb2.EvaluateShadowRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[evaluator_pb2.EvaluateShadowResponse]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 
 from services.common.server import Listener, Service, create_server
@@ -23,10 +22,11 @@ from services.gateway.replicas.replica_service import ReplicaService
 from services.gateway.serving.deployment_service import DeploymentService
 from services.gateway.serving.inference import service as inference
 from services.gateway.serving.inference.repository import Repository
+from services.gateway.serving.message_stream import OpenStreams
 from services.gateway.serving.policy_service import PolicyService
 from services.gateway.watching.watching import Watching
 from steersman.settings import Settings, port_of
-from steersman.v1 import deployment_pb2_grpc, policy_pb2_grpc
+from steersman.v1 import deployment_pb2, policy_pb2
 
 _EXPIRE_SECONDS = 0.05
 
@@ -69,7 +69,8 @@ class Gateway:
             limits, settings.scale_from_zero_seconds, self._ray_serve.request_replica
         )
         intake = Intake(self._catalogue, memory, waiting_room, reject_nonfinite=settings.reject_nonfinite)
-        policies = PolicyService(self._catalogue, intake, waiting_room)
+        streams = OpenStreams(settings.max_connection_age_seconds)
+        policies = PolicyService(self._catalogue, intake, waiting_room, streams)
         self._deployments = Deployments(
             settings, replica_addresses(settings), self._ray_serve, self._registry, self._catalogue, waiting_room
         )
@@ -82,25 +83,25 @@ class Gateway:
             waiting_room,
             Repository(self._catalogue, self._deployments),
             settings.session_idle_seconds,
+            streams,
         )
 
         def close() -> None:
-            policies.close()
-            inferences.close()
+            intake.close()
+            streams.finish()
             watching.close()
 
-        add_policies = functools.partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, policies)
-        add_deployments = functools.partial(
-            deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, DeploymentService(self._deployments, watching)
-        )
         public = create_server(
             settings,
             settings.gateway_address,
             [
-                Service("steersman.v1.PolicyService", add_policies),
-                Service("steersman.v1.DeploymentService", add_deployments),
+                Service(policy_pb2.DESCRIPTOR.services_by_name["PolicyService"], policies, carries_tensors=True),
                 Service(
-                    inference.SERVICE_NAME, functools.partial(inference.add_to_server, inferences), reflected=False
+                    deployment_pb2.DESCRIPTOR.services_by_name["DeploymentService"],
+                    DeploymentService(self._deployments, watching),
+                ),
+                Service(
+                    inference.DESCRIPTOR, inferences, inference.SERVICE_NAME, reflected=False, carries_tensors=True
                 ),
             ],
             on_stop=close,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import importlib
 import logging
 import os
@@ -11,7 +10,7 @@ import os
 from services.common.logs import configure_logging
 from services.common.server import Service, create_server, serve_until_stopped
 from steersman.settings import Settings, settings
-from steersman.v1 import trainer_pb2, trainer_pb2_grpc
+from steersman.v1 import trainer_pb2
 
 _log = logging.getLogger("services.trainer")
 
@@ -35,9 +34,8 @@ async def serve(configuration: Settings) -> None:
 
     async with RayJobs(configuration.ray_dashboard_url, configuration.ray_token_file) as ray_jobs:
         servicer = TrainerServicer(configuration, Tracking(configuration.mlflow_url), ray_jobs)
-        name = trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"].full_name
-        register = functools.partial(trainer_pb2_grpc.add_TrainerServiceServicer_to_server, servicer)
-        server = create_server(configuration, configuration.trainer_address, [Service(name, register)])
+        service = Service(trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"], servicer)
+        server = create_server(configuration, configuration.trainer_address, [service])
         warming = asyncio.create_task(asyncio.to_thread(warm_up))
         await serve_until_stopped(server)
         await warming

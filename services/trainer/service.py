@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 
-from services.common.errors import answers_errors, answers_stream_errors
 from services.trainer import code, probing, runs, start, tracking, validation
 from services.trainer.environments import EnvironmentSpaces
 from services.trainer.ray_jobs import RayJobs, entrypoint, job_environment
@@ -54,7 +53,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._ray = ray_jobs
         self._away_since: float | None = None
 
-    @answers_errors
     async def StartRun(
         self,
         request: trainer_pb2.StartRunRequest,
@@ -79,7 +77,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         _log.info("run %s of policy %s was submitted", run_id, spec.policy)
         return trainer_pb2.StartRunResponse(run=await self._run(run_id))
 
-    @answers_errors
     async def ResumeRun(
         self,
         request: trainer_pb2.ResumeRunRequest,
@@ -103,7 +100,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         _log.info("run %s was resumed, attempt %d", run.id, tracked.attempt)
         return trainer_pb2.ResumeRunResponse(run=await self._run(run.id))
 
-    @answers_errors
     async def GetRun(
         self,
         request: trainer_pb2.GetRunRequest,
@@ -112,7 +108,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         """Describes one run."""
         return trainer_pb2.GetRunResponse(run=await self._run(request.id))
 
-    @answers_errors
     async def ListRuns(
         self,
         request: trainer_pb2.ListRunsRequest,
@@ -125,7 +120,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         tracked = await asyncio.to_thread(self._tracking.recent, request.policy, limit)
         return trainer_pb2.ListRunsResponse(runs=await asyncio.gather(*map(self._reconciled, tracked)))
 
-    @answers_stream_errors
     async def WatchRun(
         self,
         request: trainer_pb2.WatchRunRequest,
@@ -148,7 +142,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             await asyncio.sleep(_POLL_SECONDS)
             run = await self._run(request.id)
 
-    @answers_errors
     async def StopRun(
         self,
         request: trainer_pb2.StopRunRequest,
@@ -169,7 +162,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             run = await self._run(request.id)
         return trainer_pb2.StopRunResponse(run=run)
 
-    @answers_stream_errors
     async def ReadRunLog(
         self,
         request: trainer_pb2.ReadRunLogRequest,

@@ -244,10 +244,37 @@ async def test_whom_nobody_knows_is_not_found(inference: Stub, metadata: Metadat
     assert await code_of(inference, request) == grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    "name", ["{}-that-nobody-has-deployed", "{}@no-such-alias", "a.b/c", " {} ", "größe", "a" * 300]
+)
+@pytest.mark.parametrize("version", ["", "0", "999999"])
+async def test_what_is_not_there_is_not_ready(inference: Stub, policy: str, name: str, version: str) -> None:
+    request = inference_pb2.ModelReadyRequest(name=name.format(policy), version=version if "@" not in name else "")
+    assert not (await inference.ModelReady(request, timeout=SECONDS)).ready
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("", ""),
+        ("", "1"),
+        ("{}", "newest"),
+        ("{}", "-1"),
+        ("{}", "²"),
+        ("{}:1", "1"),
+        ("a" * 100_000, ""),
+        ("{}", "1" * 5000),
+    ],
+)
+async def test_what_can_be_no_model_is_refused(inference: Stub, policy: str, name: str, version: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await inference.ModelReady(inference_pb2.ModelReadyRequest(name=name.format(policy), version=version))
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_methods_agree_on_whom_nobody_knows(inference: Stub) -> None:
     name = "nobody-has-deployed-this"
     calls: list[Any] = [
-        (inference.ModelReady, inference_pb2.ModelReadyRequest(name=name)),
         (inference.ModelMetadata, inference_pb2.ModelMetadataRequest(name=name)),
         (inference.ModelConfig, inference_pb2.ModelConfigRequest(name=name)),
         (inference.ModelStatistics, inference_pb2.ModelStatisticsRequest(name=name)),

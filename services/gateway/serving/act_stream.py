@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from services.common.errors import unexpected_error
+from services.common.errors import as_steersman_error, status_message
 from services.gateway.intake.intake import Intake, NotServedYetError
 from services.gateway.requests.request import Request
 from services.gateway.serving.message_stream import MessageStream
@@ -27,17 +27,19 @@ class ActStream:
     """
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake) -> None:
-        self._stream = MessageStream(context, self._take, self._unanswered)
+        self._stream = MessageStream(
+            context,
+            self._take,
+            self._refuse_unread,
+            lambda answer, error: _refusal(answer.id, error),
+            self._unanswered,
+        )
         self._intake = intake
         self._in_flight: dict[int, Request] = {}
         self._waiting: dict[int, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Serves the stream to its end; abandons what is in flight if the client goes away.
-
-        Raises:
-            DecodeError: If the client sent bytes that are no request; what it sent before is answered.
-        """
+        """Serves the stream to its end; abandons what is in flight if the client goes away."""
         try:
             await self._stream.run()
         finally:
@@ -47,8 +49,8 @@ class ActStream:
             for request in self._in_flight.values():
                 request.abandon(now)
 
-    def say_goodbye(self) -> None:
-        """Reads no more; the stream ends when everything in flight is answered."""
+    def finish(self) -> None:
+        """Says goodbye and reads no more; the stream ends when everything in flight is answered."""
         self._stream.stop_reading()
         self._stream.send(policy_pb2.ActStreamResponse(goodbye=policy_pb2.Goodbye()))
 
@@ -66,23 +68,18 @@ class ActStream:
             try:
                 self._intake.respond(request, answer.response)
             except Exception as error:  # noqa: BLE001 - whatever it is, this request is answered and others go on
-                self._refuse(request_id, unexpected_error("ActStream", error))
+                self._refuse(request_id, as_steersman_error(error, "writing an answer of ActStream"))
             else:
                 self._stream.send(answer)
 
         if request_id in self._in_flight or request_id in self._waiting:
-            twice = InvalidArgumentError(f"expected an id that is not in flight on this stream, got {request_id} again")
-            self._intake.count_refusal(message.request.policy, twice)
-            self._refuse(request_id, twice)
-            return
+            raise InvalidArgumentError(f"expected an id that is not in flight on this stream, got {request_id} again")
         try:
             self._in_flight[request_id] = self._intake.submit(message.request, deadline, finished)
         except NotServedYetError as error:
             self._waiting[request_id] = asyncio.create_task(self._wait(error, message, deadline, finished))
         except SteersmanError as error:
             self._refuse(request_id, error)
-        except Exception as error:  # noqa: BLE001 - likewise
-            self._refuse(request_id, unexpected_error("ActStream", error))
 
     async def _wait(
         self,
@@ -97,10 +94,8 @@ class ActStream:
             self._in_flight[message.id] = await self._intake.submit_once_served(
                 error, request, request.ByteSize(), deadline, finished
             )
-        except SteersmanError as refused:
-            self._refuse(message.id, refused)
-        except Exception as unexpected:  # noqa: BLE001 - likewise
-            self._refuse(message.id, unexpected_error("ActStream", unexpected))
+        except Exception as refused:  # noqa: BLE001 - likewise
+            self._refuse(message.id, as_steersman_error(refused, "waiting for a replica"))
         finally:
             del self._waiting[message.id]
             self._stream.wake()
@@ -108,8 +103,17 @@ class ActStream:
     def _unanswered(self) -> int:
         return len(self._in_flight) + len(self._waiting)
 
+    def _refuse_unread(self, message: policy_pb2.ActStreamRequest, error: SteersmanError) -> None:
+        """Refuses what intake has not seen, and so has not counted."""
+        self._intake.count_refusal(message.request.policy, error)
+        self._refuse(message.id, error)
+
     def _refuse(self, request_id: int, error: SteersmanError) -> None:
-        message = policy_pb2.ActStreamResponse(id=request_id)
-        message.error.code = status_number(error)
-        message.error.message = str(error)
-        self._stream.send(message)
+        self._stream.send(_refusal(request_id, error))
+
+
+def _refusal(request_id: int, error: SteersmanError) -> policy_pb2.ActStreamResponse:
+    refusal = policy_pb2.ActStreamResponse(id=request_id)
+    refusal.error.code = status_number(error)
+    refusal.error.message = status_message(error)
+    return refusal

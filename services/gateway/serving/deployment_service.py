@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 
-from services.common.errors import answers_errors, answers_stream_errors
 from services.gateway.control.actor import actor_of
 from services.gateway.control.deployments import Deployments
 from services.gateway.control.descriptions import write_audit
@@ -29,13 +28,11 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self._deployments = deployments
         self._watching = watching
 
-    @answers_errors
     async def Deploy(self, request: deployment_pb2.DeployRequest, context: _Context) -> deployment_pb2.DeployResponse:
         """Serves one version of a policy."""
         deployment = await self._deployments.deploy(request, actor_of(context))
         return deployment_pb2.DeployResponse(deployment=deployment)
 
-    @answers_errors
     async def Undeploy(
         self, request: deployment_pb2.UndeployRequest, context: _Context
     ) -> deployment_pb2.UndeployResponse:
@@ -43,14 +40,12 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         await self._deployments.undeploy(request, actor_of(context))
         return deployment_pb2.UndeployResponse()
 
-    @answers_errors
     async def ListDeployments(
         self, request: deployment_pb2.ListDeploymentsRequest, context: _Context
     ) -> deployment_pb2.ListDeploymentsResponse:
         """Lists all deployments."""
         return deployment_pb2.ListDeploymentsResponse(deployments=await self._deployments.deployments())
 
-    @answers_errors
     async def SetRoute(
         self, request: deployment_pb2.SetRouteRequest, context: _Context
     ) -> deployment_pb2.SetRouteResponse:
@@ -58,7 +53,6 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         deployment = await self._deployments.set_route(request, actor_of(context))
         return deployment_pb2.SetRouteResponse(deployment=deployment)
 
-    @answers_errors
     async def SetAlias(
         self, request: deployment_pb2.SetAliasRequest, context: _Context
     ) -> deployment_pb2.SetAliasResponse:
@@ -66,7 +60,6 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         deployment = await self._deployments.set_alias(request, actor_of(context))
         return deployment_pb2.SetAliasResponse(deployment=deployment)
 
-    @answers_errors
     async def Promote(
         self, request: deployment_pb2.PromoteRequest, context: _Context
     ) -> deployment_pb2.PromoteResponse:
@@ -74,7 +67,6 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         deployment = await self._deployments.promote(request, actor_of(context))
         return deployment_pb2.PromoteResponse(deployment=deployment)
 
-    @answers_errors
     async def Rollback(
         self, request: deployment_pb2.RollbackRequest, context: _Context
     ) -> deployment_pb2.RollbackResponse:
@@ -82,7 +74,6 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         deployment = await self._deployments.rollback(request, actor_of(context))
         return deployment_pb2.RollbackResponse(deployment=deployment)
 
-    @answers_stream_errors
     async def WatchDeployments(
         self, request: deployment_pb2.WatchDeploymentsRequest, context: _Context
     ) -> AsyncIterator[deployment_pb2.WatchDeploymentsResponse]:
@@ -90,7 +81,6 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         async for response in self._watching.watch(request):
             yield response
 
-    @answers_errors
     async def ListAudit(
         self, request: deployment_pb2.ListAuditRequest, context: _Context
     ) -> deployment_pb2.ListAuditResponse:

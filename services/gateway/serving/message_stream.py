@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import random
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import grpc
+
+from services.common.errors import as_steersman_error
+from services.common.handlers import Unreadable
+from steersman.errors import InvalidArgumentError, SteersmanError
 
 _log = logging.getLogger(__name__)
 
@@ -20,9 +26,13 @@ flow control holds a client back that sends faster than it reads."""
 class MessageStream:
     """Serves one stream: reads in one task, writes in another.
 
+    A request that cannot be read, or whose `take` raises, is refused, and the stream goes on.
+
     Args:
-        context: The call.
-        take: Told of each message that comes.
+        context: The call; what it reads may be `Unreadable`.
+        take: Takes a request. Whatever it raises is told to the client as the answer to that request.
+        refuse: Answers a request with an error.
+        shorten: Gives the answer that takes the place of one that is too large to be sent, from that and the reason.
         unanswered: Tells how many requests there are for which no answer was sent yet.
     """
 
@@ -30,10 +40,14 @@ class MessageStream:
         self,
         context: grpc.aio.ServicerContext[Any, Any],
         take: Callable[[Any], None],
+        refuse: Callable[[Any, SteersmanError], None],
+        shorten: Callable[[Any, InvalidArgumentError], object],
         unanswered: Callable[[], int],
     ) -> None:
         self._context = context
         self._take = take
+        self._refuse = refuse
+        self._shorten = shorten
         self._unanswered = unanswered
         self._outbox: deque[object] = deque()
         self._news = asyncio.Event()
@@ -41,13 +55,15 @@ class MessageStream:
         self._room.set()
         # True once no more requests will come: the client has half-closed, or nobody reads any more.
         self._closing = False
+        # True once reading has failed, so that requests which were read may never be answered.
+        self._broken = False
         self._reader: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serves the stream until everything is answered and no more comes, or the client goes away.
 
         Raises:
-            DecodeError: If the client sent bytes that are no request; what it sent before is answered.
+            Exception: If reading failed; what was ready by then is sent.
         """
         self._reader = asyncio.create_task(self._read())
         try:
@@ -80,10 +96,19 @@ class MessageStream:
         read = self._context.read
         try:
             while (message := await read()) is not grpc.aio.EOF:
-                self._take(message)
+                if isinstance(message, Unreadable):
+                    self._refuse(message.message, message.error)
+                else:
+                    try:
+                        self._take(message)
+                    except Exception as error:  # noqa: BLE001 - a fault with one request is no other's
+                        self._refuse(message, as_steersman_error(error, "taking a request of a stream"))
                 if self._unanswered() + len(self._outbox) >= MAX_UNANSWERED:
                     self._room.clear()
                     await self._room.wait()
+        except Exception:
+            self._broken = True
+            raise
         finally:
             self._closing = True
             self._news.set()
@@ -93,11 +118,57 @@ class MessageStream:
         outbox = self._outbox
         while True:
             while outbox:
-                await write(outbox.popleft())
+                message = outbox.popleft()
+                try:
+                    await write(message)
+                except InvalidArgumentError as error:
+                    await write(self._shorten(message, error))
             unanswered = self._unanswered()
             if unanswered < MAX_UNANSWERED:
                 self._room.set()
-            if self._closing and not unanswered:
+            if self._broken or (self._closing and not unanswered):
                 return
             self._news.clear()
             await self._news.wait()
+
+
+class Finishable(Protocol):
+    """A stream that can be asked to end."""
+
+    def finish(self) -> None:
+        """Takes no more requests; it ends when everything in flight is answered."""
+
+
+class OpenStreams:
+    """The streams of a service that are open, to have them end when it is time.
+
+    Args:
+        max_connection_age_seconds: Age at which gRPC asks the clients of a connection to open another; twice that time
+            after it was made, a connection is cut off. 0 for never.
+    """
+
+    def __init__(self, max_connection_age_seconds: float = 0.0) -> None:
+        self._max_age_seconds = max_connection_age_seconds
+        self._open: set[Finishable] = set()
+
+    def finish(self) -> None:
+        """Has all of them end."""
+        for stream in list(self._open):
+            stream.finish()
+
+    @contextlib.contextmanager
+    def opened(self, stream: Finishable) -> Iterator[None]:
+        """Keeps a stream among those that are open until the block ends."""
+        timer = None
+        if self._max_age_seconds:
+            # gRPC ends connections up to a tenth later than it was told. One that opens just before that still gets a
+            # share of this time to answer what is in flight. Not all end at once.
+            seconds = self._max_age_seconds * random.uniform(0.6, 0.8)  # noqa: S311 - no secret
+            timer = asyncio.get_running_loop().call_later(seconds, stream.finish)
+        self._open.add(stream)
+        try:
+            yield
+        finally:
+            self._open.discard(stream)
+            if timer is not None:
+                timer.cancel()

@@ -6,12 +6,12 @@ from typing import Any
 
 import grpc
 
-from services.common.errors import answers_errors
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.intake.catalogue import Catalogue
 from services.gateway.intake.intake import Intake
 from services.gateway.intake.waiting_room import WaitingRoom
 from services.gateway.serving.act_stream import ActStream
+from services.gateway.serving.message_stream import OpenStreams
 from services.gateway.serving.unary import deadline_of, until_answered
 from steersman.errors import UnavailableError
 from steersman.v1 import policy_pb2, policy_pb2_grpc
@@ -26,39 +26,28 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         catalogue: The policies.
         intake: Takes the requests for actions.
         waiting_room: Where who asks about a policy waits for its first replica.
+        streams: Keeps the streams that are open.
     """
 
-    def __init__(self, catalogue: Catalogue, intake: Intake, waiting_room: WaitingRoom) -> None:
+    def __init__(self, catalogue: Catalogue, intake: Intake, waiting_room: WaitingRoom, streams: OpenStreams) -> None:
         self._catalogue = catalogue
         self._intake = intake
         self._waiting_room = waiting_room
-        self._streams: set[ActStream] = set()
+        self._streams = streams
 
-    def close(self) -> None:
-        """Turns new requests away and says goodbye on every stream; what is in flight goes on."""
-        self._intake.close()
-        for stream in self._streams:
-            stream.say_goodbye()
-
-    @answers_errors
     async def Act(self, request: policy_pb2.ActRequest, context: _Context) -> policy_pb2.ActResponse:
         """Answers one observation or one batch."""
-        answered = await until_answered(self._intake, request, request.ByteSize(), deadline_of(context))
+        answered = await until_answered(self._intake, request, request, deadline_of(context))
         response = policy_pb2.ActResponse()
         self._intake.respond(answered, response)
         return response
 
-    @answers_errors
     async def ActStream(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
         """Answers a stream of requests."""
         stream = ActStream(context, self._intake)
-        self._streams.add(stream)
-        try:
+        with self._streams.opened(stream):
             await stream.run()
-        finally:
-            self._streams.discard(stream)
 
-    @answers_errors
     async def GetPolicy(self, request: policy_pb2.GetPolicyRequest, context: _Context) -> policy_pb2.GetPolicyResponse:
         """Describes one policy."""
         try:
@@ -83,7 +72,6 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
             entry.provenance.CopyFrom(loaded.provenance)
         return policy_pb2.GetPolicyResponse(policy=policy)
 
-    @answers_errors
     async def ListPolicies(
         self, request: policy_pb2.ListPoliciesRequest, context: _Context
     ) -> policy_pb2.ListPoliciesResponse:

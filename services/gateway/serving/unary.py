@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from services.gateway.intake.intake import Intake, NotServedYetError, Reader
 from services.gateway.requests.request import Request
@@ -21,14 +22,14 @@ def deadline_of(context: grpc.aio.ServicerContext[Any, Any]) -> float:
 
 
 async def until_answered(
-    intake: Intake, message: policy_pb2.ActRequest, size_bytes: int, deadline: float, read: Reader | None = None
+    intake: Intake, message: policy_pb2.ActRequest, received: Message, deadline: float, read: Reader | None = None
 ) -> Request:
     """Submits a request and waits for its answer.
 
     Args:
         intake: Takes the request.
         message: The request.
-        size_bytes: Bytes of the request as it came.
+        received: The request as it came, for its size, which is costly to tell.
         deadline: Seconds of `time.monotonic` after which nobody wants the answer.
         read: Reads the observation, where it does not come in the message.
 
@@ -47,7 +48,7 @@ async def until_answered(
     try:
         request = intake.submit(message, deadline, wake, read)
     except NotServedYetError as error:
-        request = await intake.submit_once_served(error, message, size_bytes, deadline, wake, read)
+        request = await intake.submit_once_served(error, message, received.ByteSize(), deadline, wake, read)
     try:
         await finished
     except asyncio.CancelledError:

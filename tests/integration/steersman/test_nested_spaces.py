@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -154,8 +153,7 @@ async def test_what_does_not_fit_is_refused_before_it_is_sent(gateway: GatewayPr
 @pytest.mark.parametrize("environments", [1, 5])
 async def test_the_evaluator_plays_such_environments(gateway: GatewayProcess, environments: int) -> None:
     servicer = EvaluatorService(Defaults(gateway.address, modules=("tests.integration.steersman.environments",)))
-    register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)
-    services = [Service("steersman.v1.EvaluatorService", register)]
+    services = [Service(evaluator_pb2.DESCRIPTOR.services_by_name["EvaluatorService"], servicer)]
     server = create_server(Settings(), "127.0.0.1:0", services, grace_seconds=0)
     await server.start()
     try:

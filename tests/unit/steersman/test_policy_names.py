@@ -1,7 +1,14 @@
 import pytest
 
 from steersman.errors import InvalidArgumentError
-from steersman.policy_names import names_a_version, parse_address, parse_version, policy_name
+from steersman.policy_names import (
+    MAX_ADDRESS_LENGTH,
+    MAX_VERSION,
+    names_a_version,
+    parse_address,
+    parse_version,
+    policy_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,8 +38,34 @@ def test_what_is_deployed_is_named_by_number() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["", ":7", "cartpole:", "cartpole:x", "cartpole:0", "cartpole:-1", "a:\u00b2", "@b", "a@", "a@b@c", "a:1@b"],
+    [
+        "",
+        ":7",
+        "cartpole:",
+        "cartpole:x",
+        "cartpole:0",
+        "cartpole:-1",
+        "a:\u00b2",
+        "@b",
+        "a@",
+        "a@b@c",
+        "a:1@b",
+    ],
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(InvalidArgumentError, match="expected an address like"):
         parse_address(address)
+
+
+def test_the_largest_version_and_the_longest_address_are_read() -> None:
+    assert parse_address(f"cartpole:{MAX_VERSION}") == ("cartpole", MAX_VERSION, "")
+    assert parse_address("x" * MAX_ADDRESS_LENGTH).policy == "x" * MAX_ADDRESS_LENGTH
+    with pytest.raises(InvalidArgumentError, match="expected a version of at most 9223372036854775807"):
+        parse_address(f"cartpole:{MAX_VERSION + 1}")
+
+
+@pytest.mark.parametrize("address", ["x" * (MAX_ADDRESS_LENGTH + 1), "cartpole:" + "1" * 5000, "x" * 2**26])
+def test_longer_addresses_are_refused_in_a_short_sentence(address: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="with at most 512 characters") as refused:
+        parse_address(address)
+    assert len(str(refused.value)) < 300

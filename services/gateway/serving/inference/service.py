@@ -7,9 +7,7 @@ from importlib import metadata
 from typing import Any
 
 import grpc
-from google.protobuf import message_factory
 
-from services.common.errors import answers_errors
 from services.gateway.control.actor import actor_of
 from services.gateway.intake.catalogue import Catalogue
 from services.gateway.intake.intake import Intake
@@ -17,12 +15,13 @@ from services.gateway.intake.resolution import Resolution
 from services.gateway.intake.waiting_room import WaitingRoom
 from services.gateway.serving.inference import descriptions
 from services.gateway.serving.inference.outputs import ResponseWriter
-from services.gateway.serving.inference.question import address_of, read_question
+from services.gateway.serving.inference.parsing import address_of, parse_request
 from services.gateway.serving.inference.repository import Repository
 from services.gateway.serving.inference.statistics import write_statistics
 from services.gateway.serving.inference.stream import InferStream
+from services.gateway.serving.message_stream import OpenStreams
 from services.gateway.serving.unary import deadline_of, until_answered
-from steersman.errors import SteersmanError, UnavailableError
+from steersman.errors import NotFoundError, SteersmanError, UnavailableError
 from steersman.inference.v1 import inference_pb2, inference_pb2_grpc
 
 SERVICE_NAME = "inference.GRPCInferenceService"
@@ -35,15 +34,8 @@ _WRITER = ResponseWriter(final=False)
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def add_to_server(servicer: inference_pb2_grpc.GRPCInferenceServiceServicer, server: grpc.aio.Server) -> None:
-    """Adds the servicer to a server, under the protocol's own name."""
-    service = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-    handlers = {}
-    for method in service.methods:
-        request, response = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
-        make = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
-        handlers[method.name] = make(getattr(servicer, method.name), request.FromString, response.SerializeToString)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
+DESCRIPTOR = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+"""The service, as our stubs describe it."""
 
 
 class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
@@ -55,6 +47,7 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         waiting_room: Where who asks about a model waits for its first replica.
         repository: Lists, deploys and undeploys policies.
         session_idle_seconds: How long a session may be idle.
+        streams: Keeps the streams that are open.
     """
 
     def __init__(
@@ -64,6 +57,7 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         waiting_room: WaitingRoom,
         repository: Repository,
         session_idle_seconds: float,
+        streams: OpenStreams,
     ) -> None:
         self._catalogue = catalogue
         self._intake = intake
@@ -71,46 +65,36 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         self._repository = repository
         self._session_idle_seconds = session_idle_seconds
         self._version = metadata.version("steersman")
-        self._streams: set[InferStream] = set()
+        self._streams = streams
 
-    def close(self) -> None:
-        """Reads no more from any stream; what is in flight goes on."""
-        for stream in self._streams:
-            stream.stop()
-
-    @answers_errors
     async def ServerLive(
         self, request: inference_pb2.ServerLiveRequest, context: _Context
     ) -> inference_pb2.ServerLiveResponse:
         """Says that the gateway lives."""
         return inference_pb2.ServerLiveResponse(live=True)
 
-    @answers_errors
     async def ServerReady(
         self, request: inference_pb2.ServerReadyRequest, context: _Context
     ) -> inference_pb2.ServerReadyResponse:
         """Tells whether the gateway takes requests."""
         return inference_pb2.ServerReadyResponse(ready=not self._intake.closed)
 
-    @answers_errors
     async def ModelReady(
         self, request: inference_pb2.ModelReadyRequest, context: _Context
     ) -> inference_pb2.ModelReadyResponse:
-        """Tells whether a model can answer."""
+        """Tells whether a model can answer. One that is not there is not ready, which is no error."""
         try:
             self._catalogue.resolve(address_of(request.name, request.version))
-        except UnavailableError:
+        except (NotFoundError, UnavailableError):
             return inference_pb2.ModelReadyResponse(ready=False)
         return inference_pb2.ModelReadyResponse(ready=not self._intake.closed)
 
-    @answers_errors
     async def ServerMetadata(
         self, request: inference_pb2.ServerMetadataRequest, context: _Context
     ) -> inference_pb2.ServerMetadataResponse:
         """Says what this server is."""
         return inference_pb2.ServerMetadataResponse(name="steersman", version=self._version, extensions=_EXTENSIONS)
 
-    @answers_errors
     async def ModelMetadata(
         self, request: inference_pb2.ModelMetadataRequest, context: _Context
     ) -> inference_pb2.ModelMetadataResponse:
@@ -118,7 +102,6 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         found = await self._resolve(request, context)
         return descriptions.metadata(found.dispatcher, found.version, only=found.pinned)
 
-    @answers_errors
     async def ModelConfig(
         self, request: inference_pb2.ModelConfigRequest, context: _Context
     ) -> inference_pb2.ModelConfigResponse:
@@ -127,34 +110,28 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         config = descriptions.config(found.dispatcher, found.version, self._session_idle_seconds)
         return inference_pb2.ModelConfigResponse(config=config)
 
-    @answers_errors
     async def ModelInfer(
         self, request: inference_pb2.ModelInferRequest, context: _Context
     ) -> inference_pb2.ModelInferResponse:
         """Answers one observation or one batch."""
         try:
-            question = read_question(request)
+            parsed = parse_request(request)
         except SteersmanError as error:
             self._intake.count_refusal(request.model_name, error)
             raise
-        deadline = min(deadline_of(context), question.deadline(time.monotonic()))
-        answered = await until_answered(self._intake, question.message, request.ByteSize(), deadline, question.read)
+        deadline = min(deadline_of(context), parsed.deadline(time.monotonic()))
+        answered = await until_answered(self._intake, parsed.message, request, deadline, parsed.read)
         response = inference_pb2.ModelInferResponse()
-        _WRITER.write(answered, question.outputs, request.id, response)
-        self._intake.keep_state(answered, end=question.parameters.sequence_end)
+        _WRITER.write(answered, parsed.outputs, request.id, response)
+        self._intake.keep_state(answered, end=parsed.parameters.sequence_end)
         return response
 
-    @answers_errors
     async def ModelStreamInfer(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
         """Answers a stream of requests."""
         stream = InferStream(context, self._intake)
-        self._streams.add(stream)
-        try:
+        with self._streams.opened(stream):
             await stream.run()
-        finally:
-            self._streams.discard(stream)
 
-    @answers_errors
     async def ModelStatistics(
         self, request: inference_pb2.ModelStatisticsRequest, context: _Context
     ) -> inference_pb2.ModelStatisticsResponse:
@@ -174,14 +151,12 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
             ]
         )
 
-    @answers_errors
     async def RepositoryIndex(
         self, request: inference_pb2.RepositoryIndexRequest, context: _Context
     ) -> inference_pb2.RepositoryIndexResponse:
         """Lists what is deployed."""
         return self._repository.index(only_ready=request.ready)
 
-    @answers_errors
     async def RepositoryModelLoad(
         self, request: inference_pb2.RepositoryModelLoadRequest, context: _Context
     ) -> inference_pb2.RepositoryModelLoadResponse:
@@ -189,7 +164,6 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         await self._repository.load(request, actor_of(context))
         return inference_pb2.RepositoryModelLoadResponse()
 
-    @answers_errors
     async def RepositoryModelUnload(
         self, request: inference_pb2.RepositoryModelUnloadRequest, context: _Context
     ) -> inference_pb2.RepositoryModelUnloadResponse:

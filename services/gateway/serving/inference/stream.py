@@ -14,10 +14,11 @@ from typing import Any
 
 import grpc
 
+from services.common.errors import as_steersman_error, status_message
 from services.gateway.intake.intake import Intake, NotServedYetError
 from services.gateway.requests.request import Request
 from services.gateway.serving.inference.outputs import ResponseWriter
-from services.gateway.serving.inference.question import Question, read_question
+from services.gateway.serving.inference.parsing import MAX_ID_BYTES, ParsedRequest, parse_request
 from services.gateway.serving.message_stream import MessageStream
 from steersman.errors import SteersmanError, UnavailableError
 from steersman.inference.v1 import inference_pb2
@@ -51,7 +52,13 @@ class InferStream:
     """
 
     def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake) -> None:
-        self._stream = MessageStream(context, self._take, lambda: len(self._entries))
+        self._stream = MessageStream(
+            context,
+            self._take,
+            self._refuse_unread,
+            lambda answer, error: _refusal(answer.infer_response.id, error),
+            lambda: len(self._entries),
+        )
         self._intake = intake
         # In the order of the requests; those whose answers were sent are gone.
         self._entries: deque[_Entry] = deque()
@@ -61,7 +68,6 @@ class InferStream:
         """Serves the stream to its end; abandons what is in flight if the client goes away.
 
         Raises:
-            DecodeError: If the client sent bytes that are no request; what it sent before is answered.
             UnavailableError: If the gateway stops; what it had read by then is answered.
         """
         try:
@@ -76,44 +82,54 @@ class InferStream:
         if self._stopped:
             raise UnavailableError("this gateway is stopping; ask another one")
 
-    def stop(self) -> None:
+    def finish(self) -> None:
         """Reads no more; the stream ends when everything in flight is answered."""
         self._stopped = True
         self._stream.stop_reading()
 
-    def _take(self, message: inference_pb2.ModelInferRequest) -> None:
-        entry = _Entry(message.id)
+    def _new_entry(self, request: inference_pb2.ModelInferRequest) -> _Entry:
+        """Takes the next place in the order of answers. It has to be answered, or all after it would wait for ever."""
+        # An id that is too long is not sent back.
+        entry = _Entry(request.id if len(request.id) <= MAX_ID_BYTES else "")
         self._entries.append(entry)
-        try:
-            question = read_question(message)
-        except SteersmanError as error:
-            self._intake.count_refusal(message.model_name, error)
-            self._refuse(entry, error)
-            return
-        deadline = question.deadline(time.monotonic())
+        return entry
 
-        def finished(request: Request) -> None:
-            if request.error is not None:
-                self._refuse(entry, request.error)
+    def _refuse_unread(self, request: inference_pb2.ModelInferRequest, error: SteersmanError) -> None:
+        """Refuses what intake has not seen, and so has not counted."""
+        self._intake.count_refusal(request.model_name, error)
+        self._refuse(self._new_entry(request), error)
+
+    def _take(self, request: inference_pb2.ModelInferRequest) -> None:
+        parsed = parse_request(request)
+        deadline = parsed.deadline(time.monotonic())
+        entry = self._new_entry(request)
+
+        def finished(answered: Request) -> None:
+            if answered.error is not None:
+                self._refuse(entry, answered.error)
                 return
-            answer = inference_pb2.ModelStreamInferResponse()
-            _WRITER.write(request, question.outputs, entry.id, answer.infer_response)
-            self._intake.keep_state(request, end=question.parameters.sequence_end)
-            self._answer(entry, answer)
+            try:
+                answer = inference_pb2.ModelStreamInferResponse()
+                _WRITER.write(answered, parsed.outputs, entry.id, answer.infer_response)
+                self._intake.keep_state(answered, end=parsed.parameters.sequence_end)
+            except Exception as error:  # noqa: BLE001 - whatever it is, this request is answered and others go on
+                self._refuse(entry, as_steersman_error(error, "writing an answer of ModelStreamInfer"))
+            else:
+                self._answer(entry, answer)
 
         try:
-            entry.request = self._intake.submit(question.message, deadline, finished, question.read)
+            entry.request = self._intake.submit(parsed.message, deadline, finished, parsed.read)
         except NotServedYetError as error:
-            waiting = self._wait(error, entry, question, message.ByteSize(), deadline, finished)
+            waiting = self._wait(error, entry, parsed, request.ByteSize(), deadline, finished)
             entry.waiting = asyncio.create_task(waiting)
-        except SteersmanError as error:
-            self._refuse(entry, error)
+        except Exception as error:  # noqa: BLE001 - likewise
+            self._refuse(entry, as_steersman_error(error, "queueing a request of ModelStreamInfer"))
 
     async def _wait(
         self,
         error: NotServedYetError,
         entry: _Entry,
-        question: Question,
+        parsed: ParsedRequest,
         size_bytes: int,
         deadline: float,
         finished: Callable[[Request], None],
@@ -121,15 +137,13 @@ class InferStream:
         """Waits for the first replica of a policy; requests that do not need it are computed meanwhile."""
         try:
             entry.request = await self._intake.submit_once_served(
-                error, question.message, size_bytes, deadline, finished, question.read
+                error, parsed.message, size_bytes, deadline, finished, parsed.read
             )
-        except SteersmanError as refused:
-            self._refuse(entry, refused)
+        except Exception as refused:  # noqa: BLE001 - likewise
+            self._refuse(entry, as_steersman_error(refused, "waiting for a replica"))
 
     def _refuse(self, entry: _Entry, error: SteersmanError) -> None:
-        answer = inference_pb2.ModelStreamInferResponse(error_message=str(error) or error.code.name)
-        answer.infer_response.id = entry.id
-        self._answer(entry, answer)
+        self._answer(entry, _refusal(entry.id, error))
 
     def _answer(self, entry: _Entry, answer: inference_pb2.ModelStreamInferResponse) -> None:
         entry.answer = answer
@@ -137,3 +151,9 @@ class InferStream:
         while entries and (ready := entries[0].answer) is not None:
             entries.popleft()
             self._stream.send(ready)
+
+
+def _refusal(request_id: str, error: SteersmanError) -> inference_pb2.ModelStreamInferResponse:
+    refusal = inference_pb2.ModelStreamInferResponse(error_message=status_message(error))
+    refusal.infer_response.id = request_id
+    return refusal

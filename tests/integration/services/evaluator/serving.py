@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,8 +38,7 @@ async def _served(
     defaults: Defaults, archive: Archive | None
 ) -> AsyncIterator[evaluator_pb2_grpc.EvaluatorServiceAsyncStub]:
     servicer = EvaluatorService(defaults, archive)
-    register = functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)
-    services = [Service("steersman.v1.EvaluatorService", register)]
+    services = [Service(evaluator_pb2.DESCRIPTOR.services_by_name["EvaluatorService"], servicer)]
     server = create_server(Settings(), "127.0.0.1:0", services, grace_seconds=0)
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,8 +64,8 @@ async def another_trainer(settings: Settings) -> AsyncIterator[Trainer]:
 async def _served(settings: Settings) -> AsyncIterator[Trainer]:
     async with RayJobs(settings.ray_dashboard_url, settings.ray_token_file) as ray_jobs:
         servicer = TrainerServicer(settings, Tracking(settings.mlflow_url), ray_jobs)
-        register = functools.partial(trainer_pb2_grpc.add_TrainerServiceServicer_to_server, servicer)
-        server = create_server(settings, "127.0.0.1:0", [Service("steersman.v1.TrainerService", register)])
+        service = Service(trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"], servicer)
+        server = create_server(settings, "127.0.0.1:0", [service])
         await server.start()
         try:
             async with grpc.aio.insecure_channel(server.address) as channel:

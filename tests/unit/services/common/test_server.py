@@ -1,23 +1,32 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.server import Service, create_server
 from steersman.settings import Settings
+from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 
 POLICIES = "steersman.v1.PolicyService"
 DEPLOYMENTS = "steersman.v1.DeploymentService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SERVICES = [Service(name, lambda _: None) for name in (POLICIES, DEPLOYMENTS)]
+SERVICES = [
+    Service(policy_pb2.DESCRIPTOR.services_by_name["PolicyService"], policy_pb2_grpc.PolicyServiceServicer()),
+    Service(
+        deployment_pb2.DESCRIPTOR.services_by_name["DeploymentService"],
+        deployment_pb2_grpc.DeploymentServiceServicer(),
+    ),
+]
 """Without methods: this is about their health."""
 
 
 async def test_one_service_may_say_that_it_does_not_serve() -> None:
-    server = create_server(Settings(), "127.0.0.1:0", SERVICES, grace_seconds=0.0)
+    server = create_server(Settings(), "127.0.0.1:0", SERVICES, grace_seconds=0.3)
     await server.set_serving(DEPLOYMENTS, serving=False)  # before the start
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:
@@ -36,6 +45,10 @@ async def test_one_service_may_say_that_it_does_not_serve() -> None:
         assert await statuses() == [SERVING, SERVING, NOT_SERVING]
         watching = stub.Watch(health_pb2.HealthCheckRequest(service=POLICIES))
         assert (await watching.read()).status == SERVING
-        await server.stop()
-        await server.set_serving(DEPLOYMENTS, serving=True)
+        stopping = asyncio.create_task(server.stop())
         assert (await watching.read()).status == NOT_SERVING
+        await server.set_serving(POLICIES, serving=True)
+        # Whatever is set now is not told any more; the call ends with the server.
+        with pytest.raises(grpc.aio.AioRpcError):
+            await watching.read()
+        await stopping

@@ -7,18 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import grpc
-
 from services.common.server import Service, create_server
 from steersman.settings import Settings
 
 
 @contextmanager
-def served(*registrations: Callable[[grpc.aio.Server], None]) -> Iterator[str]:
+def served(*services: Service) -> Iterator[str]:
     """Serves until the block ends, on an event loop of its own, since the command line blocks.
 
     Args:
-        *registrations: Each adds a servicer to a server.
+        *services: What it serves.
 
     Yields:
         The address.
@@ -28,7 +26,6 @@ def served(*registrations: Callable[[grpc.aio.Server], None]) -> Iterator[str]:
     thread.start()
 
     async def start() -> tuple[str, Callable[[], None]]:
-        services = [Service("steersman.v1.Story", register) for register in registrations]
         server = create_server(Settings(), "127.0.0.1:0", services, grace_seconds=0)
         await server.start()
         return server.address, lambda: asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)

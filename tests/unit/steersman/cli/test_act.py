@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Tuple
 
+from services.common.server import Service
 from steersman import spaces, tensors
 from steersman.v1 import common_pb2, policy_pb2, policy_pb2_grpc
 from tests.command_line import CommandLine
@@ -82,8 +82,8 @@ def serve(steersman: CommandLine) -> Iterator[Serve]:
     with contextlib.ExitStack() as serving:
 
         def start(echo: Echo) -> CommandLine:
-            register = functools.partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, echo)
-            steersman.configure(gateway_address=serving.enter_context(served(register)))
+            service = Service(policy_pb2.DESCRIPTOR.services_by_name["PolicyService"], echo)
+            steersman.configure(gateway_address=serving.enter_context(served(service)))
             return steersman
 
         yield start

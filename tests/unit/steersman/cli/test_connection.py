@@ -53,7 +53,6 @@ def test_numbers_that_are_too_large_are_explained() -> None:
         ["evaluate", "x", "--episodes", "5000000000"],
         ["evaluate", "x", "--seed", "99999999999999999999"],
         ["train", "CartPole-v1", "--seed", "4294967296"],
-        ["deploy", "cartpole:99999999999999999999"],
         ["deploy", "cartpole", "--replicas", "4294967296"],
         ["runs", "--limit", "4294967296"],
     ],

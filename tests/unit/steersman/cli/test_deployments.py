@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
-from steersman.v1 import common_pb2, deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
+from services.common.server import Service
+from steersman.v1 import common_pb2, deployment_pb2, policy_pb2, policy_pb2_grpc
 from tests.command_line import CommandLine
 from tests.unit.steersman.cli.no_deployments import NoDeployments
 from tests.unit.steersman.cli.servers import served
@@ -92,8 +92,8 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
 def gateway(steersman: CommandLine) -> Iterator[Gateway]:
     servicer = Gateway()
     with served(
-        functools.partial(deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, servicer),
-        functools.partial(policy_pb2_grpc.add_PolicyServiceServicer_to_server, Policies()),
+        Service(deployment_pb2.DESCRIPTOR.services_by_name["DeploymentService"], servicer),
+        Service(policy_pb2.DESCRIPTOR.services_by_name["PolicyService"], Policies()),
     ) as address:
         steersman.configure(gateway_address=address)
         yield servicer

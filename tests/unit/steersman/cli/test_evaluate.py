@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from services.common.server import Service
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 from tests.command_line import CommandLine
 from tests.unit.steersman.cli.servers import served
@@ -63,7 +63,7 @@ class Evaluator(evaluator_pb2_grpc.EvaluatorServiceServicer):
 @pytest.fixture
 def evaluator(steersman: CommandLine) -> Iterator[Evaluator]:
     servicer = Evaluator()  # type: ignore[abstract] # nothing else is asked for
-    with served(functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer)) as address:
+    with served(Service(evaluator_pb2.DESCRIPTOR.services_by_name["EvaluatorService"], servicer)) as address:
         steersman.configure(evaluator_address=address)
         yield servicer
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from services.common.server import Service
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, evaluator_pb2, evaluator_pb2_grpc
 from tests.command_line import CommandLine
 from tests.unit.steersman.cli.servers import served
@@ -61,8 +61,8 @@ class Services(evaluator_pb2_grpc.EvaluatorServiceServicer, deployment_pb2_grpc.
 def services(steersman: CommandLine) -> Iterator[Services]:
     servicer = Services()  # type: ignore[abstract] # nothing else is asked for
     with served(
-        functools.partial(evaluator_pb2_grpc.add_EvaluatorServiceServicer_to_server, servicer),
-        functools.partial(deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, servicer),
+        Service(evaluator_pb2.DESCRIPTOR.services_by_name["EvaluatorService"], servicer),
+        Service(deployment_pb2.DESCRIPTOR.services_by_name["DeploymentService"], servicer),
     ) as address:
         steersman.configure(gateway_address=address, evaluator_address=address)
         yield servicer

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
-from steersman.v1 import deployment_pb2, deployment_pb2_grpc
+from services.common.server import Service
+from steersman.v1 import deployment_pb2
 from tests.command_line import CommandLine
 from tests.unit.steersman.cli.no_deployments import NoDeployments
 from tests.unit.steersman.cli.servers import served
@@ -72,8 +72,8 @@ class Gateway(NoDeployments):
 @pytest.fixture
 def gateway(steersman: CommandLine) -> Iterator[Gateway]:
     servicer = Gateway()
-    add = functools.partial(deployment_pb2_grpc.add_DeploymentServiceServicer_to_server, servicer)
-    with served(add) as address:
+    service = Service(deployment_pb2.DESCRIPTOR.services_by_name["DeploymentService"], servicer)
+    with served(service) as address:
         steersman.configure(gateway_address=address)
         yield servicer
 

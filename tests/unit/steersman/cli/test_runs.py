@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 import grpc
 import pytest
 
+from services.common.server import Service
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 from tests.command_line import CommandLine
@@ -92,7 +92,7 @@ class Trainer(trainer_pb2_grpc.TrainerServiceServicer):
 @pytest.fixture
 def trainer(steersman: CommandLine) -> Iterator[Trainer]:
     servicer = Trainer()
-    with served(functools.partial(trainer_pb2_grpc.add_TrainerServiceServicer_to_server, servicer)) as address:
+    with served(Service(trainer_pb2.DESCRIPTOR.services_by_name["TrainerService"], servicer)) as address:
         steersman.configure(trainer_address=address)
         yield servicer
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from services.gateway.serving.inference.question import address_of, read_question
+from services.gateway.serving.inference.parsing import address_of, parse_request
 from steersman.errors import InvalidArgumentError, NotFoundError
 from steersman.v1 import common_pb2, policy_pb2
 from tests.inference_stub import Parameter, infer_request
@@ -13,7 +13,7 @@ NUMBER = {"observation": np.zeros((), np.int64)}
 
 
 def ask(**parameters: Parameter) -> policy_pb2.ActRequest:
-    return read_question(infer_request("numbers", NUMBER, "3", **parameters)).message
+    return parse_request(infer_request("numbers", NUMBER, "3", **parameters)).message
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_what_can_be_no_version_is_refused(name: str, number: str, error: type[E
         address_of(name, number)
 
 
-def test_a_plain_question_is_an_address_and_nothing_else() -> None:
+def test_a_plain_request_is_an_address_and_nothing_else() -> None:
     assert ask() == policy_pb2.ActRequest(policy="numbers:3")
-    assert read_question(infer_request("numbers", NUMBER)).deadline(5.0) == math.inf
+    assert parse_request(infer_request("numbers", NUMBER)).deadline(5.0) == math.inf
 
 
 def test_parameters_become_what_our_own_api_calls_them() -> None:
@@ -49,23 +49,23 @@ def test_parameters_become_what_our_own_api_calls_them() -> None:
     )
     message = ask(sequence_id=9, sequence_start=True)
     assert (list(message.session_ids), list(message.episode_start)) == (["9"], [True])
-    assert read_question(infer_request("numbers", NUMBER, timeout=2_000_000)).deadline(5.0) == 7.0
+    assert parse_request(infer_request("numbers", NUMBER, timeout=2_000_000)).deadline(5.0) == 7.0
 
 
 def test_extras_are_asked_for_by_name() -> None:
     request = infer_request("numbers", NUMBER)
     for name in ("value", "action", "log_probability"):
         request.outputs.add(name=name)
-    question = read_question(request)
-    assert question.outputs == ("value", "action", "log_probability")
-    assert question.message.options == common_pb2.ActOptions(value=True, log_probability=True)
+    parsed = parse_request(request)
+    assert parsed.outputs == ("value", "action", "log_probability")
+    assert parsed.message.options == common_pb2.ActOptions(value=True, log_probability=True)
     with pytest.raises(InvalidArgumentError, match=r"expected outputs among \['action'\], got 'value'"):
-        question.read(version())
+        parsed.read(version())
 
 
 def test_the_observation_is_checked_against_the_version() -> None:
-    read = read_question(infer_request("numbers", {"observation": np.arange(5)})).read(version())
+    read = parse_request(infer_request("numbers", {"observation": np.arange(5)})).read(version())
     assert (read.data, read.size, read.batched) == ((np.arange(5).tobytes(),), 5, True)
     for wrong in ({"observation": np.zeros((), np.int32)}, {"other": np.zeros((), np.int64)}, {}):
         with pytest.raises(InvalidArgumentError):
-            read_question(infer_request("numbers", wrong)).read(version())
+            parse_request(infer_request("numbers", wrong)).read(version())
