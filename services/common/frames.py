@@ -23,6 +23,9 @@ _MAGIC = b"steersman link "
 _GREETING_BYTES = len(_MAGIC) + 1
 _LENGTH = struct.Struct("<I")
 
+_MOST_UNSENT_BYTES = 1024 * 1024
+"""What a side may still have to send before it is told to pause."""
+
 
 def greeting(version: int = VERSION) -> bytes:
     """Gives what each side sends first."""
@@ -56,23 +59,25 @@ class FrameReader:
             InvalidArgumentError: If the other side does not speak the same, or a message is too large. Nothing that
                 follows can be understood.
         """
-        buffer = self._buffer
-        buffer += data
+        self._buffer += data
         if not self._greeted and not self._take_greeting():
             return []
+        buffer = self._buffer
         messages = []
         start = 0
-        while len(buffer) - start >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(buffer, start)
-            if length > self._max_message_bytes:
-                raise InvalidArgumentError(
-                    f"expected a message of at most {self._max_message_bytes} bytes, got one of {length}"
-                )
-            end = start + _LENGTH.size + length
-            if len(buffer) < end:
-                break
-            messages.append(bytes(buffer[start + _LENGTH.size : end]))
-            start = end
+        with memoryview(buffer) as view:
+            while len(buffer) - start >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(buffer, start)
+                if length > self._max_message_bytes:
+                    raise InvalidArgumentError(
+                        f"expected a message of at most {self._max_message_bytes} bytes, got one of {length}"
+                    )
+                end = start + _LENGTH.size + length
+                if len(buffer) < end:
+                    break
+                # Sliced as a view, so that a large message is copied once.
+                messages.append(bytes(view[start + _LENGTH.size : end]))
+                start = end
         del buffer[:start]
         return messages
 
@@ -121,7 +126,7 @@ class FrameProtocol(asyncio.Protocol):
         """Called once, when the connection is gone, for whatever reason."""
 
     def send(self, message: bytes) -> None:
-        """Sends a message, or keeps it for as long as the socket is full; between those, `pause_writing` is called."""
+        """Sends a message, or keeps what the socket does not take; if that is much, `pause_writing` is called."""
         # Once it is closing nobody reads any more, and `closed` is about to be called.
         if self._transport is not None and not self._transport.is_closing():
             self._transport.writelines((_LENGTH.pack(len(message)), message))
@@ -140,8 +145,8 @@ class FrameProtocol(asyncio.Protocol):
         """Greets."""
         # Stream sockets have no other, but uvloop's does not derive from asyncio's.
         stream = self._transport = cast("asyncio.Transport", transport)
-        # So that a side which does not read holds back no more than about one message.
-        stream.set_write_buffer_limits(high=self._max_message_bytes)
+        # So that of what the other side does not read, no more than about one message is kept here.
+        stream.set_write_buffer_limits(high=min(self._max_message_bytes, _MOST_UNSENT_BYTES))
         stream.write(greeting())
 
     def data_received(self, data: bytes) -> None:

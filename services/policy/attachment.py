@@ -80,7 +80,7 @@ class GatewayAttachment:
     def announce(self) -> None:
         """Tells the gateway, if it is attached, what the replica can do now."""
         if self._connection is not None:
-            self._connection.tell(announce=self._announcement())
+            self._connection.send_request(announce=self._announcement())
 
     async def leave(self) -> None:
         """Takes no more batches, finishes those it holds and detaches."""
@@ -90,7 +90,7 @@ class GatewayAttachment:
         if self._connection is None:
             self._task.cancel()
         else:
-            self._connection.tell(leave=replica_pb2.Leave())
+            self._connection.send_request(leave=replica_pb2.Leave())
         _, late = await asyncio.wait([self._task], timeout=_LEAVE_SECONDS)
         if late and self._connection is not None:
             self._connection.abort()
@@ -119,7 +119,7 @@ class GatewayAttachment:
             self._address,
             lambda: GatewayConnection(self._address, self._max_message_bytes, self._compute, self._meter),
         )
-        connection.tell(announce=self._announcement())
+        connection.send_request(announce=self._announcement())
         self._connection = connection
         try:
             await connection.ended.wait()
@@ -156,7 +156,7 @@ class GatewayConnection(FrameProtocol):
         self._computing: asyncio.Future[replica_pb2.BatchResult] | None = None
         self._last_microseconds = 0
 
-    def tell(
+    def send_request(
         self,
         *,
         announce: replica_pb2.Announce | None = None,
@@ -196,7 +196,7 @@ class GatewayConnection(FrameProtocol):
             batch = received.batch
             began = self._meter.begin(self._address, batch.queue_depth, batch.queue_delay_microseconds / 1e6)
             if self._last_microseconds < _SLOW_MICROSECONDS:
-                self._tell_result(batch, began, self._answer(received))
+                self._send_result(batch, began, self._answer(received))
             else:
                 loop = asyncio.get_running_loop()
                 self._computing = loop.run_in_executor(None, self._answer, received)
@@ -212,14 +212,14 @@ class GatewayConnection(FrameProtocol):
             self._meter.end(self._address, began, 0)
             self.abort()
             return
-        self._tell_result(batch, began, computing.result())
+        self._send_result(batch, began, computing.result())
         self._work()
 
-    def _tell_result(self, batch: replica_pb2.Batch, began: float, result: replica_pb2.BatchResult) -> None:
+    def _send_result(self, batch: replica_pb2.Batch, began: float, result: replica_pb2.BatchResult) -> None:
         self._last_microseconds = result.answer.compute_microseconds
         self._meter.end(self._address, began, _size(batch) if result.HasField("answer") else 0)
         if not self.ended.is_set():
-            self.tell(result=result)
+            self.send_request(result=result)
 
     def _answer(self, received: _Received) -> replica_pb2.BatchResult:
         batch = received.batch
@@ -231,16 +231,15 @@ class GatewayConnection(FrameProtocol):
         try:
             inputs = {name: tensors.decode(tensor) for name, tensor in batch.inputs.items()}
             outputs, microseconds = self._compute(batch.version, inputs, _choice(batch))
+            result.answer.compute_microseconds = microseconds
+            for name, array in outputs.items():
+                tensors.encode_into(array, result.answer.outputs[name])
         except SteersmanError as error:
+            # Setting the one clears the other.
             result.error.code, result.error.message = status_number(error), str(error)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base but this
             _log.warning("batch %d of version %d failed: %s", batch.id, batch.version, error)
             result.error.code, result.error.message = status_number(InternalError("")), f"the model failed: {error}"
-        else:
-            answer = result.answer
-            answer.compute_microseconds = microseconds
-            for name, array in outputs.items():
-                tensors.encode_into(array, answer.outputs[name])
         return result
 
 

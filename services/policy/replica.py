@@ -56,6 +56,7 @@ class Replica:
         self._policy = policy
         self._replica_id = replica_id
         self._max_batch_size = max_batch_size
+        self._max_message_bytes = max_message_bytes
         self._runtimes: Mapping[int, PolicyRuntime] = {}
         self._failed: Mapping[int, str] = {}
         self.meter = LoadMeter(max_batch_size)
@@ -97,7 +98,7 @@ class Replica:
         self._runtimes = {**self._runtimes, **runtimes} if failed else runtimes
         self._failed = {version: str(reason) for version, reason in failed.items()}
         _log.info("%s holds versions %s", self._replica_id, sorted(self._runtimes))
-        self._tell_gateways()
+        self._announce_to_gateways()
         if failed:
             raise next(iter(failed.values()))
 
@@ -131,7 +132,7 @@ class Replica:
         outputs = runtime.compute(inputs, choice)
         return outputs, int((time.perf_counter() - start) * 1e6)
 
-    def _tell_gateways(self) -> None:
+    def _announce_to_gateways(self) -> None:
         for attachment in self._attachments:
             attachment.announce()
 
@@ -151,6 +152,7 @@ class Replica:
             max_batches_in_flight=MAX_BATCHES_IN_FLIGHT,
             max_batch_size=self._max_batch_size,
             max_queue_delay_microseconds=self._max_queue_delay_microseconds,
+            max_message_bytes=self._max_message_bytes,
             failed_versions=[
                 replica_pb2.FailedVersion(version=version, reason=reason) for version, reason in self._failed.items()
             ],

@@ -25,31 +25,31 @@ class Limits:
     pushback_milliseconds: int
 
 
-def make_room(limits: Limits, queues: Sequence[RequestQueue], segment: Segment) -> None:
-    """Sees to it that a request fits into the queue.
+def make_room(limits: Limits, queues: Sequence[RequestQueue], segment: Segment, now: float) -> None:
+    """Sees to it that a request fits into the queues of its policy.
 
-    An interactive request pushes out what nobody waits for, the latest first. What is in a queue that is empty always
-    fits, so that a request larger than the limit is not refused for ever.
+    An interactive request pushes out what nobody waits for, the latest first and no more than it needs, but nothing if
+    it would not fit all the same. Empty queues accept any request, even one over the limit.
 
     Args:
         limits: How much may wait.
         queues: All queues of the policy.
         segment: The whole request.
+        now: Seconds of `time.monotonic`.
 
     Raises:
         ResourceExhaustedError: If there is no room.
     """
-    if _fits(limits, queues, segment):
-        return
-    if segment.request.interactive:
-        shed = ResourceExhaustedError("gave way to interactive requests", limits.pushback_milliseconds)
-        for queue in queues:
-            if not _fits(limits, queues, segment):
-                queue.shed(segment.size, segment.size_bytes, shed)
-        if _fits(limits, queues, segment):
-            return
     waiting = sum([queue.waiting for queue in queues])
     waiting_bytes = sum([queue.waiting_bytes for queue in queues])
+    if _fits(limits, waiting, waiting_bytes, segment):
+        return
+    if segment.request.interactive:
+        kept = waiting - sum([queue.sheddable for queue in queues])
+        kept_bytes = waiting_bytes - sum([queue.sheddable_bytes for queue in queues])
+        if _fits(limits, kept, kept_bytes, segment):
+            _shed(limits, queues, segment, now)
+            return
     raise ResourceExhaustedError(
         f"expected room for {segment.size} observations ({segment.size_bytes} bytes), but {waiting} of "
         f"{limits.observations} ({waiting_bytes} of {limits.size_bytes} bytes) wait already",
@@ -57,9 +57,17 @@ def make_room(limits: Limits, queues: Sequence[RequestQueue], segment: Segment) 
     )
 
 
-def _fits(limits: Limits, queues: Sequence[RequestQueue], segment: Segment) -> bool:
-    waiting = sum([queue.waiting for queue in queues])
+def _shed(limits: Limits, queues: Sequence[RequestQueue], segment: Segment, now: float) -> None:
+    """Fails requests that nobody waits for until there is room; all of them together must make enough."""
+    error = ResourceExhaustedError("gave way to interactive requests", limits.pushback_milliseconds)
+    while not _fits(
+        limits, sum([queue.waiting for queue in queues]), sum([queue.waiting_bytes for queue in queues]), segment
+    ):
+        latest = [found.request for queue in queues if (found := queue.latest_sheddable) is not None]
+        max(latest, key=lambda request: request.arrived).fail(error, now)
+
+
+def _fits(limits: Limits, waiting: int, waiting_bytes: int, segment: Segment) -> bool:
     return waiting == 0 or (
-        waiting + segment.size <= limits.observations
-        and sum([queue.waiting_bytes for queue in queues]) + segment.size_bytes <= limits.size_bytes
+        waiting + segment.size <= limits.observations and waiting_bytes + segment.size_bytes <= limits.size_bytes
     )

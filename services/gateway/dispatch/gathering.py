@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Protocol
+
+_log = logging.getLogger(__name__)
 
 QUIET_TURNS = 16
 """Turns of the event loop without news after which a batch is as large as it gets; docs/performance.md measures it."""
 
 MAX_TURNS = 256
 """Turns with news after which a batch goes off all the same, so that steady arrivals cannot hold it back."""
+
+
+_RETRY_SECONDS = 0.1
+"""When dispatching is tried again that failed unexpectedly."""
 
 
 class Loop(Protocol):
@@ -47,15 +54,25 @@ class Gathering:
         self._is_due = False
         self._news = self._quiet_turns = self._turns = 0
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Takes note of news: a request, an answer, a replica."""
         self._news += 1
         if not self._is_due:
             self._is_due = True
             self._news = self._quiet_turns = 0
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._end_turn)
 
-    def _turn(self) -> None:
+    def _end_turn(self) -> None:
+        self._is_due = False
+        try:
+            self._dispatch_or_wait()
+        except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
+            # What waits must not wait for ever, and without news there would be no other turn.
+            _log.exception("dispatching failed unexpectedly; it is tried again")
+            self._turns = 0
+            self._loop.call_later(_RETRY_SECONDS, self.notify)
+
+    def _dispatch_or_wait(self) -> None:
         if self._news:
             self._news = self._quiet_turns = 0
             self._turns += 1
@@ -64,10 +81,9 @@ class Gathering:
         if not self._is_wanted():
             # Nobody would take a batch, so there is nothing to gather one for; the next answer comes back to this.
             self._turns = 0
-            self._is_due = False
         elif self._quiet_turns >= QUIET_TURNS or self._turns >= MAX_TURNS or self._is_alone():
             self._turns = 0
-            self._is_due = False
             self._dispatch()
         else:
-            self._loop.call_soon(self._turn)
+            self._is_due = True
+            self._loop.call_soon(self._end_turn)

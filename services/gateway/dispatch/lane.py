@@ -1,11 +1,13 @@
-"""Lanes: what may share a batch, and whose turn it is."""
+"""Lanes: what may share a batch, and which goes first."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from services.gateway.dispatch.request_queue import RequestQueue
 from services.gateway.requests.options import Options
+from services.gateway.requests.request import Request, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +25,54 @@ class Lane:
     queue: RequestQueue = field(default_factory=RequestQueue)
 
 
-def turn(lane: Lane) -> tuple[bool, bool, float]:
+def precedence(lane: Lane) -> tuple[bool, bool, float]:
     """Orders lanes: what went wrong first, interactive requests before others, then whoever has waited longest."""
     head = lane.queue.head
     assert head is not None  # noqa: S101 - only lanes in which something waits are ordered
     return not head.request.isolated, not head.request.interactive, head.request.arrived
+
+
+class Lanes:
+    """The lanes of one policy. A lane begins with its first request."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[tuple[int, Options], Lane] = {}
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
+
+    @property
+    def waiting(self) -> int:
+        """Observations that wait in all of them."""
+        return sum([lane.queue.waiting for lane in self._lanes.values()])
+
+    @property
+    def queues(self) -> list[RequestQueue]:
+        """The queue of each."""
+        return [lane.queue for lane in self._lanes.values()]
+
+    def of(self, request: Request) -> Lane:
+        """Gives the lane of a request."""
+        key = (request.version.number, request.options)
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(*key)
+        return lane
+
+    def push(self, segment: Segment) -> None:
+        """Puts a segment behind the others of its lane and kind."""
+        self.of(segment.request).queue.push(segment)
+
+    def push_front(self, segments: Iterable[Segment]) -> None:
+        """Puts segments that were taken before back, first in line and in their order."""
+        for segment in reversed(list(segments)):
+            self.of(segment.request).queue.push_front([segment])
+
+    def drain_version(self, version: int) -> list[Segment]:
+        """Takes everything that waits for a version."""
+        return [segment for lane in self if lane.version == version for segment in lane.queue.drain()]
+
+    def drain_others(self, versions: Collection[int]) -> list[Segment]:
+        """Takes everything that waits for other versions than these, and ends their lanes."""
+        others = [key for key in self._lanes if key[0] not in versions]
+        return [segment for key in others for segment in self._lanes.pop(key).queue.drain()]

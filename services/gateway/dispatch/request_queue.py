@@ -5,31 +5,45 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from services.gateway.requests.request import Segment
+from services.gateway.requests.request import Request, Segment
 from steersman.errors import DeadlineExceededError, SteersmanError
+
+_FEWEST_TO_SWEEP = 64
+"""Segments of finished requests that are left in line, however few others there are."""
 
 
 class RequestQueue:
     """A queue that forms batches as it is emptied.
 
+    A request that finishes while it waits (abandoned, failed, expired) frees its place at once: it no longer counts.
+    Its segments are passed over when their turn comes, or swept out when most of what is in line is of that kind.
+
     Attributes:
-        waiting: Observations in the queue; those of abandoned requests count until they are passed over.
+        waiting: Observations that wait.
         waiting_bytes: Bytes of their inputs.
+        sheddable: Those of them that nobody waits for.
+        sheddable_bytes: Bytes of their inputs.
     """
 
-    __slots__ = ("_batch", "_interactive", "waiting", "waiting_bytes")
+    __slots__ = ("_batch", "_finished", "_interactive", "sheddable", "sheddable_bytes", "waiting", "waiting_bytes")
 
     def __init__(self) -> None:
         self._interactive: deque[Segment] = deque()
         self._batch: deque[Segment] = deque()
-        self.waiting = 0
-        self.waiting_bytes = 0
+        self._finished = 0
+        self.waiting = self.waiting_bytes = 0
+        self.sheddable = self.sheddable_bytes = 0
 
     @property
     def head(self) -> Segment | None:
         """The segment that is next in line, if any waits."""
-        segments = self._interactive or self._batch
-        return segments[0] if segments else None
+        for segments in (self._interactive, self._batch):
+            while segments and segments[0].request.finished:
+                segments.popleft()
+                self._finished -= 1
+            if segments:
+                return segments[0]
+        return None
 
     @property
     def head_is_isolated(self) -> bool:
@@ -37,87 +51,128 @@ class RequestQueue:
         head = self.head
         return head is not None and head.request.isolated
 
+    @property
+    def latest_sheddable(self) -> Segment | None:
+        """The segment that came last of those that nobody waits for, if there is one."""
+        while self._batch and self._batch[-1].request.finished:
+            self._batch.pop()
+            self._finished -= 1
+        return self._batch[-1] if self._batch else None
+
     def push(self, segment: Segment) -> None:
-        """Adds a segment behind the others of its kind."""
-        self._segments(segment).append(segment)
-        self._count(segment, 1)
+        """Adds a segment behind the others of its kind, unless its request has finished."""
+        if not segment.request.finished:
+            self._segments(segment).append(segment)
+            self._enter(segment)
 
     def push_front(self, segments: Iterable[Segment]) -> None:
-        """Puts segments that were taken before back in front, in their order."""
+        """Puts segments that were taken before back in front, in their order; finished requests are left out."""
         for segment in reversed(list(segments)):
-            self._segments(segment).appendleft(segment)
-            self._count(segment, 1)
+            if not segment.request.finished:
+                self._segments(segment).appendleft(segment)
+                self._enter(segment)
 
     def take(self, limit: int, share: int, now: float) -> list[Segment]:
         """Takes the next batch.
 
-        A request that has finished meanwhile (abandoned by its caller, or failed) is passed over, and one whose
-        deadline has passed is failed, so neither costs compute. A segment larger than the limit is split; smaller ones
-        are kept whole.
+        A request whose deadline has passed is failed, so that it costs no compute. A segment larger than the limit is
+        split; smaller ones are kept whole.
 
         Args:
             limit: The most observations in the batch; at least 1.
             share: Enough observations for this batch; it stops growing there, so that other replicas get theirs.
-            now: Time.
+            now: Seconds of `time.monotonic`.
 
         Returns:
             The segments, in the order in which they came; empty if nothing waits.
         """
         batch: list[Segment] = []
         size = 0
-        while size < share and (segments := self._interactive or self._batch):
-            segment = segments.popleft()
-            self._count(segment, -1)
+        while size < share and (segment := self.head) is not None:
             request = segment.request
-            if request.finished:
-                continue
             if request.deadline <= now:
-                request.fail(DeadlineExceededError("the deadline passed while the request waited for a replica"))
+                request.fail(DeadlineExceededError("the deadline passed while the request waited for a replica"), now)
                 continue
-            if segment.size > limit and not batch:
+            if batch and (request.isolated or size + segment.size > limit):
+                break
+            self._segments(segment).popleft()
+            self._exit(segment)
+            if segment.size > limit:
                 segment, rest = segment.split(limit)
                 self.push_front([rest])
-            if size + segment.size > limit or (batch and request.isolated):
-                self.push_front([segment])
-                break
             batch.append(segment)
             size += segment.size
             if request.isolated:
                 break
         return batch
 
-    def shed(self, observations: int, size_bytes: int, error: SteersmanError) -> None:
-        """Fails requests that nobody waits for, the latest first, until so much has been freed or none is left.
-
-        Args:
-            observations: How many observations to free.
-            size_bytes: How many bytes to free.
-            error: What the requests fail with.
-        """
-        observations_left, bytes_left = self.waiting - observations, self.waiting_bytes - size_bytes
-        while self._batch and (self.waiting > observations_left or self.waiting_bytes > bytes_left):
-            segment = self._batch.pop()
-            self._count(segment, -1)
-            segment.request.fail(error)
+    def release(self, request: Request) -> None:
+        """Frees the place of a request that has finished while parts of it were waiting; called by the request."""
+        self._count(request, -request.waiting)
+        self._finished += request.waiting_segments
+        request.waiting = request.waiting_segments = 0
+        in_line = len(self._interactive) + len(self._batch)
+        if self._finished > max(_FEWEST_TO_SWEEP, in_line // 2):
+            self._sweep()
 
     def expire(self, now: float) -> None:
-        """Fails the requests whose deadline has passed; they stay in line until they are passed over."""
+        """Fails the requests whose deadline has passed.
+
+        Args:
+            now: Seconds of `time.monotonic`.
+        """
         for segments in (self._interactive, self._batch):
             for segment in list(segments):
                 if segment.request.deadline <= now:
-                    segment.request.fail(DeadlineExceededError("the deadline passed while no replica was free"))
+                    error = DeadlineExceededError("the deadline passed while no replica was free")
+                    segment.request.fail(error, now)
 
     def drain(self) -> list[Segment]:
-        """Takes everything."""
+        """Takes everything that waits."""
+        self._sweep()
         segments = [*self._interactive, *self._batch]
         self._interactive.clear()
         self._batch.clear()
-        self.waiting = self.waiting_bytes = 0
+        for segment in segments:
+            self._exit(segment)
         return segments
+
+    def fail_all(self, error: SteersmanError, now: float) -> None:
+        """Fails everything that waits.
+
+        Args:
+            error: Why.
+            now: Seconds of `time.monotonic`.
+        """
+        for segment in self.drain():
+            segment.request.fail(error, now)
 
     def _segments(self, segment: Segment) -> deque[Segment]:
         return self._interactive if segment.request.interactive else self._batch
 
-    def _count(self, segment: Segment, sign: int) -> None:
-        self.waiting += sign * segment.size
-        self.waiting_bytes += sign * segment.size_bytes
+    def _enter(self, segment: Segment) -> None:
+        request = segment.request
+        request.queue = self
+        request.waiting += segment.size
+        request.waiting_segments += 1
+        self._count(request, segment.size)
+
+    def _exit(self, segment: Segment) -> None:
+        request = segment.request
+        request.waiting -= segment.size
+        request.waiting_segments -= 1
+        self._count(request, -segment.size)
+
+    def _count(self, request: Request, observations: int) -> None:
+        size_bytes = observations * request.version.row_bytes
+        self.waiting += observations
+        self.waiting_bytes += size_bytes
+        if not request.interactive:
+            self.sheddable += observations
+            self.sheddable_bytes += size_bytes
+
+    def _sweep(self) -> None:
+        """Drops the segments of finished requests."""
+        self._interactive = deque(segment for segment in self._interactive if not segment.request.finished)
+        self._batch = deque(segment for segment in self._batch if not segment.request.finished)
+        self._finished = 0

@@ -7,11 +7,11 @@ state of an episode that it never played.
 
 from __future__ import annotations
 
+import logging
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -20,11 +20,10 @@ from services.gateway.requests.request import Request
 from services.gateway.requests.statistics import Statistics
 from services.gateway.requests.versions import Version
 from steersman import tensors
-from steersman.errors import ResourceExhaustedError, SteersmanError
+from steersman.errors import InternalError, ResourceExhaustedError, SteersmanError
 from steersman.v1 import deployment_pb2
 
-if TYPE_CHECKING:
-    from services.gateway.dispatch.dispatcher import Dispatcher
+_log = logging.getLogger(__name__)
 
 _MAX_IN_FLIGHT = 32
 _SECONDS = 5.0
@@ -46,6 +45,20 @@ class ShadowStatistics:
     distance: float = 0.0
     distance_squared: float = 0.0
 
+    def add(self, agreed: bool, apart: float | None) -> None:
+        """Counts a comparison.
+
+        Args:
+            agreed: Whether the actions agree.
+            apart: How far they are apart, if that can be measured.
+        """
+        self.compared += 1
+        self.disagreed += not agreed
+        if apart is not None:
+            self.measured += 1
+            self.distance += apart
+            self.distance_squared += apart * apart
+
     def message(self) -> deployment_pb2.ShadowStatistics:
         """Writes the counts."""
         return deployment_pb2.ShadowStatistics(
@@ -53,13 +66,37 @@ class ShadowStatistics:
         )
 
 
-def shadowed(
-    dispatcher: Dispatcher, shadow: Shadow, on_finished: Callable[[Request], None]
-) -> Callable[[Request], None]:
+class Host(Protocol):
+    """What is needed of the policy that a shadow belongs to; its dispatcher has it."""
+
+    @property
+    def shadow_statistics(self) -> ShadowStatistics:
+        """Where copies are counted."""
+
+    @property
+    def waiting(self) -> int:
+        """Observations that wait for a replica."""
+
+    @property
+    def versions(self) -> Mapping[int, Version]:
+        """The versions that at least one replica would compute, by number."""
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Gives the time: seconds of `time.monotonic`."""
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Calls a function after what is ready now."""
+
+    def submit(self, request: Request) -> None:
+        """Takes a request."""
+
+
+def shadowed(host: Host, shadow: Shadow, on_finished: Callable[[Request], None]) -> Callable[[Request], None]:
     """Makes a callback that tells a request's caller, and then the shadow.
 
     Args:
-        dispatcher: The policy's.
+        host: The policy's dispatcher.
         shadow: Which version, and how exact.
         on_finished: The caller's own.
     """
@@ -67,56 +104,61 @@ def shadowed(
     def finish(request: Request) -> None:
         on_finished(request)
         if request.error is None:
-            # After this turn: the dispatcher is in the middle of an answer.
-            dispatcher.later(lambda: _copy(dispatcher, shadow, request))
+            # Not now: the dispatcher is in the middle of an answer.
+            host.call_soon(lambda: _copy(host, shadow, request))
 
     return finish
 
 
-def _copy(dispatcher: Dispatcher, shadow: Shadow, answered: Request) -> None:
-    statistics = dispatcher.shadow_statistics
-    if dispatcher.waiting or statistics.in_flight >= _MAX_IN_FLIGHT:
+def _copy(host: Host, shadow: Shadow, answered: Request) -> None:
+    statistics = host.shadow_statistics
+    if host.waiting or statistics.in_flight >= _MAX_IN_FLIGHT:
         statistics.dropped += 1
         return
-    version = dispatcher.versions.get(shadow.version)
+    version = host.versions.get(shadow.version)
     if version is None or version.state or not version.takes_the_same_as(answered.version):
         statistics.failed += 1
         return
 
     def compare(copy: Request) -> None:
         statistics.in_flight -= 1
-        if isinstance(copy.error, ResourceExhaustedError):
+        if copy.error is None:
+            try:
+                statistics.add(
+                    agree(version, answered.outputs, copy.outputs, shadow.tolerance),
+                    distance(version, answered.outputs, copy.outputs),
+                )
+            except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
+                _log.exception("an answer of shadow %d of policy %s cannot be compared", version.number, copy.policy)
+                statistics.failed += 1
+        elif isinstance(copy.error, ResourceExhaustedError):
             statistics.dropped += 1
-        elif copy.error is not None:
-            statistics.failed += 1
         else:
-            statistics.compared += 1
-            statistics.disagreed += not agree(version, answered.outputs, copy.outputs, shadow.tolerance)
-            if (apart := distance(version, answered.outputs, copy.outputs)) is not None:
-                statistics.measured += 1
-                statistics.distance += apart
-                statistics.distance_squared += apart * apart
+            statistics.failed += 1
 
-    now = time.monotonic()
+    now = host.clock()
     copy = Request(
-        answered.policy,
+        policy=answered.policy,
         # Of their own: nobody asked for these.
-        Statistics(),
-        answered.inputs,
-        answered.size,
-        answered.batched,
-        version,
-        True,
-        now,
-        compare,
+        statistics=Statistics(),
+        inputs=answered.inputs,
+        size=answered.size,
+        batched=answered.batched,
+        version=version,
+        pinned=True,
+        arrived=now,
+        on_finished=compare,
         interactive=False,
         deadline=now + _SECONDS,
     )
     statistics.in_flight += 1
     try:
-        dispatcher.submit(copy)
+        host.submit(copy)
     except SteersmanError as error:
-        copy.fail(error)
+        copy.fail(error, now)
+    except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
+        _log.exception("a copy for shadow %d of policy %s could not be queued", version.number, answered.policy)
+        copy.fail(InternalError("expected to queue the copy, but the gateway failed at it"), now)
 
 
 def agree(version: Version, first: tuple[bytes, ...], second: tuple[bytes, ...], tolerance: float) -> bool:

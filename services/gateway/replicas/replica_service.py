@@ -11,11 +11,11 @@ from google.protobuf.message import DecodeError
 
 from services.common import sockets
 from services.common.frames import FrameProtocol
+from services.common.supervision import Supervisor
 from services.gateway.dispatch.attachment import Attachment
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.intake.catalogue import Catalogue
 from services.gateway.intake.waiting_room import WaitingRoom
-from services.gateway.requests.batch import Batch
 from steersman.errors import InvalidArgumentError, from_status
 from steersman.v1 import activity_pb2, replica_pb2
 
@@ -31,9 +31,10 @@ class ReplicaService:
         catalogue: The policies.
         waiting_room: Where requests wait for the first replica of a policy.
         address: Where it listens; taken at once.
-        max_message_bytes: The largest message that a replica may send.
+        max_message_bytes: The largest message that a replica may send, and the largest that it is sent if it does not
+            say what it takes.
         batch_timeout: Seconds that a replica may take to answer a batch, or to announce itself, until it is taken for
-            lost; less for one that has always been much faster.
+            lost; less for one that has always been much faster, and more for a batch that is so much larger.
         count: Gives what other gateway processes may ask for.
 
     Attributes:
@@ -66,7 +67,7 @@ class ReplicaService:
     async def start(self) -> None:
         """Starts to listen."""
         self._server = await sockets.listen(self._socket, self._connection)
-        self._watching = asyncio.create_task(self._watch())
+        self._watching = asyncio.create_task(Supervisor().repeat("watching replicas", self._watch))
         _log.info("listening for replicas on %s", self.address)
 
     async def stop(self) -> None:
@@ -87,13 +88,17 @@ class ReplicaService:
 
     async def _watch(self) -> None:
         """Hangs up on replicas that hang: they keep their connections open, so only the clock can tell."""
-        while True:
-            await asyncio.sleep(min(self._batch_timeout / 4, _WATCH_SECONDS))
-            now = time.monotonic()
-            for connection in list(self._connections):
-                if connection.is_overdue(now, self._batch_timeout):
-                    _log.warning("%s hangs, or is much slower than it was", connection.peer)
-                    connection.abort()
+        pause = min(self._batch_timeout / 4, _WATCH_SECONDS)
+        began = time.monotonic()
+        await asyncio.sleep(pause)
+        now = time.monotonic()
+        if now - began > pause + _WATCH_SECONDS:
+            # This process has stood still, so there may be answers that it has not read yet.
+            return
+        for connection in list(self._connections):
+            if connection.is_overdue(now, self._batch_timeout):
+                _log.warning("%s hangs, or is much slower than it was", connection.peer)
+                connection.abort()
 
 
 class ReplicaConnection(FrameProtocol):
@@ -102,7 +107,8 @@ class ReplicaConnection(FrameProtocol):
     Args:
         catalogue: The policies.
         waiting_room: Where requests wait for the first replica of a policy.
-        max_message_bytes: The largest message that the replica may send.
+        max_message_bytes: The largest message that the replica may send, and the largest that it is sent if it does
+            not say what it takes.
         connections: All connections; it keeps itself there for as long as it is open.
         count: Gives what other gateway processes may ask for.
     """
@@ -121,6 +127,7 @@ class ReplicaConnection(FrameProtocol):
         self._waiting_room = waiting_room
         self._connections = connections
         self._opened = time.monotonic()
+        self._is_paused = False
         # Both are set by the replica's first announcement.
         self._attachment: Attachment | None = None
         self._dispatcher: Dispatcher | None = None
@@ -129,7 +136,7 @@ class ReplicaConnection(FrameProtocol):
         """Tells whether the replica owes an answer, or its announcement, for too long.
 
         Args:
-            now: Time of `time.monotonic`.
+            now: Seconds of `time.monotonic`.
             longest: Seconds that either may take at most.
         """
         if self._attachment is None:
@@ -140,6 +147,12 @@ class ReplicaConnection(FrameProtocol):
         """Takes note of itself."""
         super().connection_made(transport)
         self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes note that the replica is alive, and hands on the messages that are complete."""
+        if self._attachment is not None:
+            self._attachment.heard(time.monotonic())
+        super().data_received(data)
 
     def message_received(self, message: bytes) -> None:
         """Takes in one message of the replica.
@@ -152,6 +165,8 @@ class ReplicaConnection(FrameProtocol):
         except DecodeError as error:
             raise InvalidArgumentError(f"expected an AttachRequest, got other bytes: {error}") from error
         if request.HasField("peek"):
+            if self._is_paused:
+                raise InvalidArgumentError("expected a peer to read its counts before it asks for them again")
             self.send(replica_pb2.AttachResponse(counts=self._count()).SerializeToString())
         elif self._attachment is None or self._dispatcher is None:
             self._attach(request)
@@ -160,14 +175,16 @@ class ReplicaConnection(FrameProtocol):
 
     def pause_writing(self) -> None:
         """Gives the replica nothing more until it has read what it was sent."""
+        self._is_paused = True
         if self._attachment is not None:
-            self._attachment.clogged = True
+            self._attachment.pause()
 
     def resume_writing(self) -> None:
         """Gives it batches again."""
+        self._is_paused = False
         if self._attachment is not None and self._dispatcher is not None:
-            self._attachment.clogged = False
-            self._dispatcher.replica_changed()
+            self._attachment.resume()
+            self._dispatcher.replica_resumed()
 
     def closed(self) -> None:
         """Lets the replica go; what it holds goes to another one."""
@@ -181,36 +198,41 @@ class ReplicaConnection(FrameProtocol):
     def _attach(self, first: replica_pb2.AttachRequest) -> None:
         if not first.HasField("announce"):
             raise InvalidArgumentError("expected an Announce as the first message")
-        attachment = Attachment(first.announce, self._give)
+        attachment = Attachment(first.announce, self.send, max_message_bytes=self._max_message_bytes)
+        if self._is_paused:
+            attachment.pause()
         self.peer = f"replica {attachment.replica_id} of {attachment.policy}"
         self._dispatcher = self._catalogue.attach(attachment)
         self._attachment = attachment
-        self._waiting_room.wake(attachment.policy)
         _log.info("%s attached: %s", self.peer, list(attachment.versions))
-
-    def _give(self, message: replica_pb2.AttachResponse) -> None:
-        self.send(message.SerializeToString())
+        self._wake(attachment.policy)
 
     def _take(self, message: replica_pb2.AttachRequest, attachment: Attachment, dispatcher: Dispatcher) -> None:
         kind = message.WhichOneof("message")
         if kind == "result":
             result = message.result
-
-            def outcome(batch: Batch) -> int:
-                if result.HasField("answer"):
-                    return batch.answer(result.answer)
-                raise from_status(result.error.code, result.error.message)
-
-            dispatcher.answer(attachment, result.id, outcome)
+            if result.HasField("answer"):
+                dispatcher.answered(attachment, result.id, result.answer)
+            elif result.HasField("error"):
+                dispatcher.failed(attachment, result.id, from_status(result.error.code, result.error.message))
+            else:
+                raise InvalidArgumentError("expected a BatchResult with an answer or an error, got neither")
         elif kind == "announce":
             attachment.announce(message.announce)
             _log.info("%s announced: %s", self.peer, list(attachment.versions))
             dispatcher.replica_changed()
-            self._waiting_room.wake(attachment.policy)
+            self._wake(attachment.policy)
         elif kind == "leave":
-            attachment.leaving = True
+            attachment.leave()
             dispatcher.replica_changed()
         else:
             raise InvalidArgumentError("expected an Announce, a BatchResult or a Leave, got an empty message")
         if attachment.leaving and not attachment.in_flight:
             self.close()
+
+    def _wake(self, policy: str) -> None:
+        """Lets those who wait for a replica of a policy try again. If that fails, it is no fault of this replica."""
+        try:
+            self._waiting_room.wake(policy)
+        except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
+            _log.exception("those who wait for policy %s could not be woken", policy)

@@ -6,9 +6,11 @@ observation is ever a Python object of its own.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 from services.gateway.requests.observations import TensorFormat
 from services.gateway.requests.options import GREEDY, Options
@@ -18,6 +20,10 @@ from steersman import tensors
 from steersman.errors import InternalError
 from steersman.v1 import common_pb2, replica_pb2
 
+_log = logging.getLogger(__name__)
+
+_ids = count(1)
+
 _MOST_MICROSECONDS = 2**32 - 1
 
 
@@ -26,20 +32,20 @@ class Batch:
     """Observations that are computed together.
 
     Attributes:
-        id: Unique among the batches of an attachment.
         version: The version to compute with.
         options: How actions are chosen, for all of them.
         segments: Whose observations they are, in order; never empty.
         size: How many observations.
-        given: Time at which the replica got it, in seconds.
+        given: When the replica gets it, in seconds of `time.monotonic`.
+        id: Unique in this process, and ascending.
     """
 
-    id: int
     version: Version
     options: Options
     segments: list[Segment]
     size: int
     given: float
+    id: int = field(default_factory=_ids.__next__)
 
     @property
     def isolated(self) -> bool:
@@ -51,6 +57,9 @@ class Batch:
 
         Args:
             queue_depth: Observations that still wait at the gateway.
+
+        Raises:
+            InternalError: If a request does not carry the inputs of the version. `unwritable` tells which ones.
         """
         message = replica_pb2.AttachResponse()
         batch = message.batch
@@ -64,7 +73,14 @@ class Batch:
             tensor = batch.inputs[tensor_format.name]
             tensor.dtype = tensor_format.dtype
             tensor.shape.extend((self.size, *tensor_format.shape))
-            tensor.data = b"".join([segment.data(index, tensor_format.row_bytes) for segment in self.segments])
+            row_bytes = tensor_format.row_bytes
+            data = b"".join([segment.data(index, row_bytes) for segment in self.segments])
+            if len(data) != self.size * row_bytes:
+                raise InternalError(
+                    f"expected {self.size * row_bytes} bytes of input {tensor_format.name!r} for version "
+                    f"{self.version.number}, got {len(data)}"
+                )
+            tensor.data = data
         deadline = max([segment.request.deadline for segment in self.segments])
         if deadline != math.inf:
             batch.timeout_microseconds = min(max(1, int((deadline - self.given) * 1e6)), _MOST_MICROSECONDS)
@@ -74,31 +90,40 @@ class Batch:
                 batch.seeds.add(count=segment.size, seed=segment.request.seed, first=segment.start)
         return message
 
-    def answer(self, answer: replica_pb2.BatchAnswer) -> int:
+    def unwritable(self) -> list[Segment]:
+        """Finds the segments that `message` fails for, each by itself."""
+        found = []
+        for segment in self.segments:
+            alone = Batch(self.version, self.options, [segment], segment.size, self.given)
+            try:
+                alone.message(0)
+            except Exception:  # noqa: BLE001 - `message` has raised it before, and it was logged then
+                found.append(segment)
+        return found
+
+    def answer(self, answer: replica_pb2.BatchAnswer, now: float) -> None:
         """Gives each request its part of the replica's answer.
 
         Args:
             answer: What the replica computed.
-
-        Returns:
-            The microseconds that it took.
+            now: Seconds of `time.monotonic`.
 
         Raises:
             InternalError: If the answer is not what the version promises; then no request was answered.
         """
         formats = self.version.outputs(self.options)
-        outputs = [self._elements(answer.outputs, tensor_format) for tensor_format in formats]
+        outputs = [(self._elements(answer.outputs, entry), entry.row_bytes) for entry in formats]
         compute_microseconds = answer.compute_microseconds
         offset = 0
         for segment in self.segments:
             end = offset + segment.size
-            part = [
-                elements[offset * tensor_format.row_bytes : end * tensor_format.row_bytes]
-                for elements, tensor_format in zip(outputs, formats, strict=True)
-            ]
-            segment.request.answer(segment.start, segment.size, part, compute_microseconds)
+            part = [elements[offset * row_bytes : end * row_bytes] for elements, row_bytes in outputs]
             offset = end
-        return compute_microseconds
+            try:
+                segment.request.answer(segment.start, segment.size, part, compute_microseconds, now)
+            except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
+                _log.exception("a request for policy %s could not take its answer", segment.request.policy)
+                segment.request.fail(InternalError("expected to take the answer, but the gateway failed at it"), now)
 
     def _elements(self, outputs: Mapping[str, common_pb2.Tensor], expected: TensorFormat) -> bytes:
         """Takes the bytes of one output, checked."""

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from services.gateway.requests.options import GREEDY, Options
 from services.gateway.requests.statistics import Statistics
 from services.gateway.requests.versions import Version
-from steersman.errors import SteersmanError
+from steersman.errors import InternalError, SteersmanError
+
+_log = logging.getLogger(__name__)
 
 _DEADLINE_SLACK_SECONDS = 0.005
 """gRPC's clock and the event loop's may disagree by so much on when a deadline passes."""
 
 
-@dataclass(slots=True, eq=False)
+class Queue(Protocol):
+    """Where parts of a request wait."""
+
+    def release(self, request: Request) -> None:
+        """Frees the place of a request that has finished while parts of it were waiting."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
 class Request:
     """One Act request. It finishes exactly once: answered, failed or abandoned, whichever comes first.
+
+    Its callbacks may fail: that is logged, fails this request and concerns no other one. All times are seconds of
+    `time.monotonic`.
 
     Attributes:
         policy: The policy that it is for.
@@ -26,10 +39,11 @@ class Request:
         inputs: For each input of the version (observation, then state) the elements of all observations, as bytes.
         size: How many observations; at least 1.
         batched: Whether they came with a leading batch axis, so that the answer has one too.
-        version: The version that is to answer it.
+        version: The version that is to answer it, and that its inputs are for.
         pinned: Whether only that version may answer it; else it follows the policy's traffic to another.
-        arrived: Time at which it came, in seconds.
-        on_finished: Told when it is answered or has failed, but not when it is abandoned.
+        arrived: Time at which it came.
+        on_finished: Called when it is answered or has failed, but not when it is abandoned. If it raises an error for
+            an answer, the request has failed, and it is called once more with that failure.
         options: How actions are chosen.
         seed: Seed of the draw, if they are drawn.
         interactive: Whether somebody waits for it; else it is served last and shed first.
@@ -45,6 +59,9 @@ class Request:
         attempts: How often a replica was lost with a part of it.
         isolated: Whether it is to be computed in a batch of its own, since a batch with it went wrong.
         finished: Whether it has been answered, has failed or was abandoned.
+        queue: The queue that parts of it wait in, if any do.
+        waiting: Observations of it that wait there.
+        waiting_segments: In how many segments.
     """
 
     policy: str
@@ -70,10 +87,13 @@ class Request:
     attempts: int = 0
     isolated: bool = False
     finished: bool = False
+    queue: Queue | None = None
+    waiting: int = 0
+    waiting_segments: int = 0
     _parts: dict[int, Sequence[bytes]] = field(default_factory=dict)
     _answered: int = 0
 
-    def answer(self, start: int, size: int, outputs: Sequence[bytes], compute_microseconds: int) -> None:
+    def answer(self, start: int, size: int, outputs: Sequence[bytes], compute_microseconds: int, now: float) -> None:
         """Takes the answer for some of the observations; the last ones finish the request.
 
         Args:
@@ -81,6 +101,7 @@ class Request:
             size: How many.
             outputs: For each output of the version the elements of those observations.
             compute_microseconds: What the batch took.
+            now: Seconds of `time.monotonic`.
         """
         if self.finished:
             return
@@ -95,35 +116,61 @@ class Request:
             ordered = [self._parts[index] for index in sorted(self._parts)]
             self.outputs = tuple(b"".join(pieces) for pieces in zip(*ordered, strict=True))
         self.finished = True
-        self.statistics.answered += 1
-        self.on_finished(self)
-
-    def fail(self, error: SteersmanError) -> None:
-        """Finishes the request without an answer."""
-        if not self.finished:
-            self.error = error
-            self.finished = True
-            if self.on_unanswered is not None:
-                self.on_unanswered()
-            self.statistics.count_failure(error)
-            self.statistics.version(self.version.number).failed.add(time.monotonic() - self.arrived)
+        try:
             self.on_finished(self)
+        except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
+            _log.exception("a request for policy %s fails, since its answer could not be handed on", self.policy)
+            self.outputs = ()
+            self._end(InternalError("expected to hand on the answer, but the gateway failed at it"), now)
+        else:
+            self.statistics.count_answered(
+                self.version.number, self.arrived, self.departed, self.compute_microseconds / 1e6, now
+            )
+
+    def fail(self, error: SteersmanError, now: float) -> None:
+        """Finishes the request without an answer.
+
+        Args:
+            error: Why.
+            now: Seconds of `time.monotonic`.
+        """
+        if not self.finished:
+            self.finished = True
+            self._leave_queue()
+            self._end(error, now)
 
     def abandon(self, now: float) -> None:
         """Finishes the request silently: nobody waits for it any more, since it was cancelled or its deadline passed.
 
         Args:
-            now: Time.
+            now: Seconds of `time.monotonic`.
         """
         if not self.finished:
             self.finished = True
-            if self.on_unanswered is not None:
+            self._leave_queue()
+            self._take_back()
+            is_expired = now >= self.deadline - _DEADLINE_SLACK_SECONDS
+            self.statistics.count_abandoned(self.version.number, now - self.arrived, is_expired=is_expired)
+
+    def _end(self, error: SteersmanError, now: float) -> None:
+        self.error = error
+        self._take_back()
+        self.statistics.count_failed(self.version.number, error, now - self.arrived)
+        try:
+            self.on_finished(self)
+        except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
+            _log.exception("the caller of a request for policy %s could not be told of its failure", self.policy)
+
+    def _take_back(self) -> None:
+        if self.on_unanswered is not None:
+            try:
                 self.on_unanswered()
-            self.statistics.version(self.version.number).failed.add(now - self.arrived)
-            if now >= self.deadline - _DEADLINE_SLACK_SECONDS:
-                self.statistics.expired += 1
-            else:
-                self.statistics.cancelled += 1
+            except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
+                _log.exception("what a request for policy %s had changed could not be taken back", self.policy)
+
+    def _leave_queue(self) -> None:
+        if self.waiting_segments and self.queue is not None:
+            self.queue.release(self)
 
 
 @dataclass(slots=True, eq=False)

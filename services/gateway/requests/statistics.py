@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from services.gateway.requests.version_statistics import VersionStatistics
 from steersman.errors import DeadlineExceededError, ResourceExhaustedError, SteersmanError
 from steersman.v1 import policy_pb2
-
-if TYPE_CHECKING:
-    from services.gateway.requests.batch import Batch
 
 
 @dataclass(slots=True)
@@ -34,28 +30,56 @@ class Statistics:
             found = self.by_version[number] = VersionStatistics()
         return found
 
-    def count_batch(self, batch: Batch, compute_microseconds: int, now: float) -> None:
-        """Counts a batch that was answered, and the requests that this finished.
+    def count_batch(self, version: int, size: int, compute_seconds: float) -> None:
+        """Counts a batch that was answered.
 
         Args:
-            batch: The batch.
-            compute_microseconds: What the replica spent on it.
-            now: Time.
+            version: The version that computed it.
+            size: Observations in it.
+            compute_seconds: What the replica spent on it.
         """
-        counted = self.version(batch.version.number)
-        counted.count_batch(batch.size, compute_microseconds / 1e6)
-        counted.count_answers(
-            [
-                (request.arrived, request.departed, request.compute_microseconds / 1e6)
-                for request in [segment.request for segment in batch.segments]
-                # Without outputs it waits for other batches, or was given up; copies for a shadow count elsewhere.
-                if request.outputs and request.statistics is self
-            ],
-            now,
-        )
+        self.version(version).count_batch(size, compute_seconds)
+
+    def count_answered(self, version: int, arrived: float, departed: float, compute_seconds: float, now: float) -> None:
+        """Counts a request that was answered.
+
+        Args:
+            version: The version that answered it.
+            arrived: When it came, in seconds of `time.monotonic`.
+            departed: When its first part went to a replica, likewise.
+            compute_seconds: The longest time that a replica spent on a batch with a part of it.
+            now: Seconds of `time.monotonic`.
+        """
+        self.answered += 1
+        self.version(version).count_answer(arrived, departed, compute_seconds, now)
+
+    def count_failed(self, version: int, error: SteersmanError, seconds: float) -> None:
+        """Counts a request for a version that ended with an error.
+
+        Args:
+            version: The version that it was for.
+            error: The error.
+            seconds: From its receipt to its end.
+        """
+        self.count_failure(error)
+        self.version(version).failed.add(seconds)
+
+    def count_abandoned(self, version: int, seconds: float, *, is_expired: bool) -> None:
+        """Counts a request that its caller has given up.
+
+        Args:
+            version: The version that it was for.
+            seconds: From its receipt to its end.
+            is_expired: Whether its deadline has passed; else it was cancelled.
+        """
+        if is_expired:
+            self.expired += 1
+        else:
+            self.cancelled += 1
+        self.version(version).failed.add(seconds)
 
     def count_failure(self, error: SteersmanError) -> None:
-        """Counts a request that ended with an error."""
+        """Counts an error that a request ended with, whatever version it may have been for."""
         if isinstance(error, DeadlineExceededError):
             self.expired += 1
         elif isinstance(error, ResourceExhaustedError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.gateway.requests.latencies import BUCKETS, bucket_of
@@ -38,7 +37,7 @@ class VersionStatistics:
             them, if they were in several.
         batches: Batches computed and what replicas spent on them, by the number of observations.
         latencies: Requests answered by the time from their receipt to their answer, in the buckets of `latencies`.
-        last_answer: Time of the last answer; 0 if there was none.
+        last_answer: When the last answer came, in seconds of `time.monotonic`; 0 if there was none.
     """
 
     answered: Duration = field(default_factory=Duration)
@@ -61,16 +60,17 @@ class VersionStatistics:
             found = self.batches[size] = Duration()
         found.add(compute_seconds)
 
-    def count_answers(self, times: Iterable[tuple[float, float, float]], now: float) -> None:
-        """Counts requests that were answered.
+    def count_answer(self, arrived: float, departed: float, compute_seconds: float, now: float) -> None:
+        """Counts a request that was answered.
 
         Args:
-            times: For each of them when it came, when it departed for a replica, and the seconds of its computation.
-            now: Time.
+            arrived: When it came, in seconds of `time.monotonic`.
+            departed: When its first part went to a replica, likewise.
+            compute_seconds: The longest time that a replica spent on a batch with a part of it.
+            now: Seconds of `time.monotonic`.
         """
-        for arrived, departed, compute_seconds in times:
-            self.answered.add(now - arrived)
-            self.latencies[bucket_of(now - arrived)] += 1
-            self.queued.add(departed - arrived)
-            self.computed.add(compute_seconds)
-            self.last_answer = now
+        self.answered.add(now - arrived)
+        self.latencies[bucket_of(now - arrived)] += 1
+        self.queued.add(departed - arrived)
+        self.computed.add(compute_seconds)
+        self.last_answer = now

@@ -47,8 +47,18 @@ class Version:
         return self.action + self.state + tuple(self.extras[name] for name in options.extras)
 
     def takes_the_same_as(self, other: Version) -> bool:
-        """Tells whether a request for the other version can be answered by this one just as well."""
-        return self.inputs == other.inputs and self.action == other.action and self.extras == other.extras
+        """Tells whether a request for the other version can be answered by this one just as well.
+
+        Observation and state are compared each for itself: both versions may list the same inputs, but one of them as
+        its memory.
+        """
+        return (
+            self.observation == other.observation
+            and self.state == other.state
+            and self.action == other.action
+            and self.extras == other.extras
+            and self.deterministic == other.deterministic
+        )
 
 
 def read_version(loaded: replica_pb2.LoadedVersion) -> Version:

@@ -144,8 +144,9 @@ async def test_expired_and_cancelled_requests_are_counted_and_not_computed(
         assert isinstance(answer, policy_pb2.ActStreamResponse)
         assert answer.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
         assert [await call.code() for call in expiring] == [grpc.StatusCode.DEADLINE_EXCEEDED] * 3
+        await until_waiting(gateway, "late", 0)
         kept = stub.Act(act_request("late"), timeout=60)
-        await until_waiting(gateway, "late", 7)
+        await until_waiting(gateway, "late", 1)
         replica.answer(batch, runtime)
         last = await replica.next_batch()
         assert list(last.inputs["observation"].shape) == [1, 4], "only what somebody still waits for"

@@ -17,6 +17,8 @@ from services.gateway.requests.statistics import Statistics
 from services.gateway.requests.versions import Version, read_version
 from steersman.v1 import common_pb2, replica_pb2
 
+MAX_MESSAGE_BYTES = 2**20
+
 _numbers = count()
 
 
@@ -46,15 +48,15 @@ def request(
     """Makes a request with numbers that no other request has."""
     numbers = np.array([next(_numbers) for _ in range(size)], np.int64)
     return Request(
-        "numbers",
-        Statistics(),
-        (numbers.tobytes(),),
-        size,
-        size > 1,
-        version(version_number),
-        pinned,
-        0.0,
-        lambda _: None,
+        policy="numbers",
+        statistics=Statistics(),
+        inputs=(numbers.tobytes(),),
+        size=size,
+        batched=size > 1,
+        version=version(version_number),
+        pinned=pinned,
+        arrived=0.0,
+        on_finished=lambda _: None,
         options=options,
         interactive=interactive,
         deadline=deadline,
@@ -86,7 +88,8 @@ class NumberReplica:
         self.inbox: list[replica_pb2.Batch] = []
         self.attachment = Attachment(
             announce(replica_id, list(versions), credit, max_batch_size),
-            lambda message: self.inbox.append(message.batch),
+            lambda message: self.inbox.append(replica_pb2.AttachResponse.FromString(message).batch),
+            max_message_bytes=MAX_MESSAGE_BYTES,
         )
 
     def compute(self, batch: replica_pb2.Batch) -> replica_pb2.BatchAnswer:

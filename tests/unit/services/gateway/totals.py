@@ -77,7 +77,11 @@ class TotalReplica:
 
     def __init__(self, *versions: replica_pb2.LoadedVersion) -> None:
         self.inbox: list[replica_pb2.Batch] = []
-        self.attachment = Attachment(announce(*versions), lambda message: self.inbox.append(message.batch))
+        self.attachment = Attachment(
+            announce(*versions),
+            lambda message: self.inbox.append(replica_pb2.AttachResponse.FromString(message).batch),
+            max_message_bytes=2**20,
+        )
 
 
 def announce(*versions: replica_pb2.LoadedVersion) -> replica_pb2.Announce:

@@ -93,7 +93,7 @@ def test_a_version_that_could_not_be_loaded_is_told_with_what_goes_on() -> None:
 def test_a_version_that_was_given_up_is_told_with_what_goes_on() -> None:
     replica = NumberReplica("one", (1, 2))
     made = dispatcher(replica)
-    made._probation.failed(2, str(InternalError("the model failed")), lost=True)
+    made._traffic.failed(2, str(InternalError("the model failed")), lost=True)
     found = describe(policy(), made, application(1))
     assert found.state == FAILED
     assert found.message == "version 2 failed before it ever answered: the model failed; version 1 goes on"

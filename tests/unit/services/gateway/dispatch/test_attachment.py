@@ -1,19 +1,20 @@
 import pytest
 
 from services.gateway.dispatch.attachment import Attachment
+from services.gateway.requests.batch import Batch
 from services.gateway.requests.options import GREEDY
 from services.gateway.requests.request import Segment
-from tests.unit.services.gateway.numbers import announce, request, version
+from tests.unit.services.gateway.numbers import MAX_MESSAGE_BYTES, announce, request, version
 
 LONGEST = 10.0
 
 
 def attachment() -> Attachment:
-    return Attachment(announce("replica", [1], 2, 8), lambda _: None)
+    return Attachment(announce("replica", [1], 2, 8), lambda _: None, max_message_bytes=MAX_MESSAGE_BYTES)
 
 
 def give(replica: Attachment, now: float) -> int:
-    replica.give(version(), GREEDY, [Segment(request(), 0, 1)], now, 0)
+    replica.give(Batch(version(), GREEDY, [Segment(request(), 0, 1)], 1, now), 0)
     return replica.last_given
 
 

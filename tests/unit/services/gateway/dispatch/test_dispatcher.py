@@ -7,7 +7,6 @@ from services.gateway.dispatch.admission import Limits
 from services.gateway.dispatch.dispatcher import MAX_ATTEMPTS, Dispatcher
 from services.gateway.dispatch.probation import MAX_FAILURES
 from services.gateway.dispatch.routes import Route
-from services.gateway.requests.batch import Batch
 from services.gateway.requests.options import Options
 from services.gateway.requests.request import Request
 from steersman.errors import (
@@ -44,14 +43,11 @@ class Stage:
     def answer(self, replica: NumberReplica, index: int = 0) -> None:
         message = replica.inbox.pop(index)
         answer = replica.compute(message)
-        self.dispatcher.answer(replica.attachment, message.id, lambda batch: batch.answer(answer))
+        self.dispatcher.answered(replica.attachment, message.id, answer)
         self.loop.run()
 
     def fail(self, replica: NumberReplica, error: SteersmanError, index: int = 0) -> None:
-        def outcome(_: Batch) -> int:
-            raise error
-
-        self.dispatcher.answer(replica.attachment, replica.inbox.pop(index).id, outcome)
+        self.dispatcher.failed(replica.attachment, replica.inbox.pop(index).id, error)
         self.loop.run()
 
     def lose(self, replica: NumberReplica) -> None:
@@ -217,7 +213,7 @@ def test_an_answer_of_the_wrong_size_fails_the_request_and_nothing_else() -> Non
     stage = Stage(replica)
     (entry,) = stage.submit(1)
     answer = replica_pb2.BatchAnswer()
-    stage.dispatcher.answer(replica.attachment, replica.inbox.pop().id, lambda batch: batch.answer(answer))
+    stage.dispatcher.answered(replica.attachment, replica.inbox.pop().id, answer)
     assert isinstance(entry.error, InternalError)
 
 
@@ -399,7 +395,7 @@ def test_a_leaving_replica_gets_nothing_new() -> None:
     replica = NumberReplica()
     stage = Stage(replica)
     (entry,) = stage.submit(1)
-    replica.attachment.leaving = True
+    replica.attachment.leave()
     stage.dispatcher.replica_changed()
     stage.submit(1)
     assert sizes(replica) == [1]
@@ -410,11 +406,11 @@ def test_a_leaving_replica_gets_nothing_new() -> None:
 def test_a_replica_that_does_not_read_gets_nothing_until_it_does() -> None:
     replica = NumberReplica()
     stage = Stage(replica)
-    replica.attachment.clogged = True
+    replica.attachment.pause()
     stage.submit(1)
     assert not replica.inbox
-    replica.attachment.clogged = False
-    stage.dispatcher.replica_changed()
+    replica.attachment.resume()
+    stage.dispatcher.replica_resumed()
     stage.loop.run()
     stage.answer(replica)
     assert len(stage.finished) == 1
@@ -613,4 +609,4 @@ def test_a_result_for_a_batch_that_nobody_sent_is_refused() -> None:
     replica = NumberReplica()
     stage = Stage(replica)
     with pytest.raises(ValueError, match="batch in flight"):
-        stage.dispatcher.answer(replica.attachment, 77, lambda _: 0)
+        stage.dispatcher.answered(replica.attachment, 77, replica_pb2.BatchAnswer())

@@ -10,6 +10,7 @@ from steersman.errors import DeadlineExceededError, ResourceExhaustedError
 from tests.unit.services.gateway.numbers import request
 
 SHED = ResourceExhaustedError("gave way")
+KINDS_OF_END = ["none", "none", "abandoned", "failed"]
 
 
 def filled(*requests: Request) -> RequestQueue:
@@ -103,17 +104,64 @@ def test_the_expired_are_told_even_when_nobody_takes_them() -> None:
     assert parts(queue.take(8, 8, 5.0)) == [(wanted, 0, 1)]
 
 
-def test_only_what_nobody_waits_for_is_shed_and_only_as_much_as_needed() -> None:
-    patient = [request(interactive=False) for _ in range(4)]
-    interactive = request()
-    queue = filled(interactive, *patient)
-    queue.shed(observations=2, size_bytes=1, error=SHED)
-    assert [entry.error for entry in patient] == [None, None, SHED, SHED]
-    queue.shed(observations=1, size_bytes=10, error=SHED)
-    assert [entry.error for entry in patient] == [SHED] * 4
-    queue.shed(observations=1, size_bytes=1, error=SHED)
-    assert not interactive.finished
+def test_what_nobody_waits_for_is_known_apart_and_the_latest_of_it() -> None:
+    patient = [request(size, interactive=False) for size in (1, 2, 3)]
+    queue = filled(*patient, request(4))
+    assert (queue.waiting, queue.waiting_bytes) == (10, 80)
+    assert (queue.sheddable, queue.sheddable_bytes) == (6, 48)
+    for entry in reversed(patient):
+        latest = queue.latest_sheddable
+        assert latest is not None
+        assert latest.request is entry
+        entry.fail(SHED, 0.0)
+    assert (queue.waiting, queue.sheddable, queue.sheddable_bytes) == (4, 0, 0)
+    assert queue.latest_sheddable is None
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_who_goes_frees_the_place_at_once(interactive: bool) -> None:
+    requests = [request(3, interactive=interactive) for _ in range(3)]
+    queue = filled(*requests)
+    requests[1].abandon(0.0)
+    assert (queue.waiting, queue.waiting_bytes) == (6, 48)
+    requests[0].fail(SHED, 0.0)
+    assert (queue.waiting, queue.waiting_bytes) == (3, 24)
+    assert parts(queue.take(8, 8, 0.0)) == [(requests[2], 0, 3)]
+    assert (queue.waiting, queue.waiting_bytes, queue.sheddable, queue.sheddable_bytes) == (0, 0, 0, 0)
+
+
+def test_a_request_frees_all_of_its_places() -> None:
+    entry, other = request(9), request(2)
+    queue = filled(entry, other)
+    first, second = queue.take(3, 3, 0.0), queue.take(3, 3, 0.0)
+    queue.push_front(second)
+    queue.push_front(first)
+    assert (queue.waiting, entry.waiting_segments) == (11, 3)
+    entry.abandon(0.0)
+    assert (queue.waiting, queue.waiting_bytes, entry.waiting_segments) == (2, 16, 0)
+    assert parts(queue.take(8, 8, 0.0)) == [(other, 0, 2)]
+
+
+def test_what_a_request_leaves_behind_does_not_pile_up() -> None:
+    waiting = request()
+    queue = filled(waiting)
+    for _ in range(10_000):
+        entry = request()
+        queue.push(Segment(entry, 0, 1))
+        entry.abandon(0.0)
+    assert len(queue._interactive) < 100
+    assert parts(queue.take(8, 8, 0.0)) == [(waiting, 0, 1)]
+
+
+def test_who_has_finished_is_not_put_in_line() -> None:
+    gone, other = request(), request()
+    queue = filled(gone, other)
+    batch = queue.take(8, 8, 0.0)
+    gone.abandon(0.0)
+    queue.push_front(batch)
+    queue.push(Segment(gone, 0, 1))
     assert queue.waiting == 1
+    assert parts(queue.take(8, 8, 0.0)) == [(other, 0, 1)]
 
 
 def test_everything_can_be_taken_at_once() -> None:
@@ -124,32 +172,39 @@ def test_everything_can_be_taken_at_once() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 9), st.booleans(), st.booleans(), st.booleans()), max_size=12),
+    st.lists(st.tuples(st.integers(1, 9), st.booleans(), st.booleans(), st.sampled_from(KINDS_OF_END)), max_size=8),
     st.integers(1, 6),
-    st.data(),
+    st.lists(st.tuples(st.integers(1, 6), st.booleans()), min_size=1),
 )
 def test_every_observation_is_taken_once_and_in_order(
-    kinds: list[tuple[int, bool, bool, bool]], limit: int, data: st.DataObject
+    kinds: list[tuple[int, bool, bool, str]], limit: int, steps: list[tuple[int, bool]]
 ) -> None:
     requests = []
-    for size, interactive, isolated, abandoned in kinds:
+    for size, interactive, isolated, _ in kinds:
         entry = request(size, interactive=interactive)
         entry.isolated = isolated
         requests.append(entry)
-        if abandoned:
-            entry.abandon(0.0)
     queue = filled(*requests)
+    for entry, (*_, end) in zip(requests, kinds, strict=True):
+        if end == "abandoned":
+            entry.abandon(0.0)
+        elif end == "failed":
+            entry.fail(SHED, 0.0)
+    wanted = [entry for entry in requests if not entry.finished]
     taken: list[Segment] = []
-    while queue.waiting:
-        batch = queue.take(limit, data.draw(st.integers(1, limit)), 0.0)
+    for share, is_put_back in itertools.cycle(steps):
+        left = sum(entry.size for entry in wanted) - sum(segment.size for segment in taken)
+        assert (queue.waiting, queue.waiting_bytes) == (left, 8 * left)
+        assert queue.sheddable == sum(entry.waiting for entry in wanted if not entry.interactive)
+        if not left:
+            break
+        batch = queue.take(limit, min(share, limit), 0.0)
         assert sum(segment.size for segment in batch) <= limit
         assert len(batch) == 1 or not any(segment.request.isolated for segment in batch)
-        if batch and data.draw(st.integers(0, 3)) == 0:
+        if is_put_back:
             queue.push_front(batch)
-        else:
-            taken += batch
-    assert queue.waiting_bytes == 0
-    wanted = [entry for entry in requests if not entry.finished]
+            batch = queue.take(limit, limit, 0.0)
+        taken += batch
     in_order = sorted(wanted, key=lambda entry: not entry.interactive)
     assert [
         (segment.request, index) for segment in taken for index in range(segment.start, segment.start + segment.size)

@@ -60,11 +60,17 @@ class Stage:
     ) -> None:
         self._loop = ManualLoop()
         self.catalogue = catalogue = Catalogue(limits, self._loop)
+        self.versions = versions
         self.replica = TotalReplica(*versions)
         self.dispatcher: Dispatcher = catalogue.attach(self.replica.attachment)
         memory = Memory(StateSeal(bytes(32)), SessionStore(max_sessions=10, idle_seconds=60.0))
         self.room = WaitingRoom(limits, 5.0, _nobody_comes)
         self.intake = Intake(catalogue, memory, self.room, reject_nonfinite=reject_nonfinite)
+
+    def attach_another_replica(self) -> None:
+        """Attaches a replica like the one that has gone."""
+        self.replica = TotalReplica(*self.versions)
+        self.dispatcher.attach(self.replica.attachment)
 
     def submit(self, message: policy_pb2.ActRequest) -> Request:
         request = self.intake.submit(message, math.inf, lambda _: None)
@@ -79,7 +85,7 @@ class Stage:
         while self.replica.inbox:
             batch = self.replica.inbox.pop(0)
             answer = compute(batch)
-            self.dispatcher.answer(self.replica.attachment, batch.id, lambda held, answer=answer: held.answer(answer))  # type: ignore[misc]
+            self.dispatcher.answered(self.replica.attachment, batch.id, answer)
             self._loop.run()
 
     def ask(self, message: policy_pb2.ActRequest) -> policy_pb2.ActResponse:
@@ -235,7 +241,7 @@ def test_sessions_that_begin_with_a_request_that_fails_give_their_places_back() 
             stage.replica.inbox.clear()
             stage.dispatcher.detach(stage.replica.attachment)
             stage.dispatcher.fail_all(NotFoundError("undeployed"))
-            stage.dispatcher.attach(stage.replica.attachment)
+            stage.attach_another_replica()
         assert request.finished
     assert actions(stage.ask(act([1] * 10, session_ids=ids, episode_start=[True] * 10))) == [1] * 10
 
@@ -571,7 +577,7 @@ async def test_who_waits_for_the_first_replica_is_counted_once() -> None:
     with pytest.raises(asyncio.CancelledError):
         await cancelled
     assert stage.outcomes() == (0, 0, 1, 1, 0)
-    stage.dispatcher.attach(stage.replica.attachment)
+    stage.attach_another_replica()
     stage.room.wake("totals")
     request = await served
     stage.run()

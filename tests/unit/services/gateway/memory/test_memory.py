@@ -47,7 +47,7 @@ def answered(totals: list[int], session_ids: list[str], number: int = 1) -> Requ
         on_finished=lambda _: None,
         session_ids=session_ids,
     )
-    entry.answer(0, size, [np.zeros(size, np.int64).tobytes(), *joined(*totals)], 1)
+    entry.answer(0, size, [np.zeros(size, np.int64).tobytes(), *joined(*totals)], 1, 0.0)
     return entry
 
 

@@ -25,8 +25,8 @@ def test_each_kind_of_failure_is_counted_as_what_it_is(error: SteersmanError, co
 def test_a_request_is_counted_once_whatever_else_happens_to_it() -> None:
     entry = request(deadline=1.0)
     entry.abandon(0.5)
-    entry.fail(InternalError("the model failed"))
-    entry.answer(0, 1, entry.inputs, 1)
+    entry.fail(InternalError("the model failed"), 1.0)
+    entry.answer(0, 1, entry.inputs, 1, 1.5)
     entry.abandon(2.0)
     assert entry.statistics == Statistics(cancelled=1)
 

@@ -11,7 +11,8 @@ def test_batches_are_counted_by_size_and_answers_one_by_one() -> None:
     counted.count_batch(3, 0.5)
     counted.count_batch(3, 0.25)
     counted.count_batch(1, 0.125)
-    counted.count_answers([(1.0, 1.5, 0.5), (2.0, 2.25, 0.25)], now=4.0)
+    counted.count_answer(1.0, 1.5, 0.5, now=4.0)
+    counted.count_answer(2.0, 2.25, 0.25, now=4.0)
     assert counted.batches == {3: Duration(2, 0.75), 1: Duration(1, 0.125)}
     assert counted.answered == Duration(2, 5.0)
     assert counted.queued == Duration(2, 0.75)
@@ -33,7 +34,7 @@ def test_a_request_in_several_batches_is_counted_once_with_its_last() -> None:
         message = replica.inbox.pop(0)
         loop.advance(1.0)
         answer = replica.compute(message)
-        dispatcher.answer(replica.attachment, message.id, lambda batch, answer=answer: batch.answer(answer))  # type: ignore[misc]
+        dispatcher.answered(replica.attachment, message.id, answer)
     counted = dispatcher.statistics.version(1)
     assert counted.answered == Duration(1, 3.0)
     assert counted.computed.seconds == pytest.approx(1e-6)
@@ -43,7 +44,7 @@ def test_a_request_in_several_batches_is_counted_once_with_its_last() -> None:
 
 def test_what_fails_or_is_given_up_is_counted_as_failed() -> None:
     failed, abandoned = request(), request()
-    failed.fail(InternalError("the model failed"))
+    failed.fail(InternalError("the model failed"), 3.0)
     abandoned.abandon(2.0)
-    assert failed.statistics.version(1).failed.count == 1
+    assert failed.statistics.version(1).failed == Duration(1, 3.0)
     assert abandoned.statistics.version(1).failed == Duration(1, 2.0)
