@@ -16,7 +16,7 @@ from services.gateway.dispatch.shadow import shadowed
 from services.gateway.intake.catalogue import Catalogue
 from services.gateway.intake.resolution import Resolution, choose_version, draw
 from services.gateway.intake.waiting_room import WaitingRoom
-from services.gateway.memory.memory import Memory
+from services.gateway.memory.memory import NO_EPISODES, Memory
 from services.gateway.requests.observations import Observation, read_observation, refuse_nonfinite
 from services.gateway.requests.options import GREEDY, read_options
 from services.gateway.requests.request import Request
@@ -167,13 +167,16 @@ class Intake:
         episodes = self._memory.look_up(policy, message, now)
         version = choose_version(address, episodes)
         observation = self._read(message, version, read)
-        state = self._memory.state(policy, episodes, version, observation.size)
+        state: tuple[bytes, ...] = ()
+        if version.state or episodes is not NO_EPISODES:
+            state = self._memory.state(policy, episodes, version, observation.size)
         options, seed = GREEDY, 0
         if message.HasField("options"):
             options = read_options(message.options, version.extras, version.deterministic)
             if options.sample:
                 seed = message.options.seed if message.options.HasField("seed") else random.getrandbits(64)
-        self._memory.check_room(policy, episodes, version, now)
+        if episodes.session_ids:
+            self._memory.check_room(policy, episodes, version, now)
         request = Request(
             policy=policy,
             statistics=dispatcher.statistics,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.routes import point_of
@@ -12,8 +12,7 @@ from services.gateway.requests.versions import Version
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What an address means, or whom a request is for.
 
     Attributes:

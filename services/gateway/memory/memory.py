@@ -67,7 +67,8 @@ class Episodes:
         return self.session_ids[0] if self.session_ids else None
 
 
-_NO_EPISODES = Episodes()
+NO_EPISODES = Episodes()
+"""Of a request that brings neither a state nor sessions."""
 
 
 class Memory:
@@ -104,7 +105,7 @@ class Memory:
             carried = self._seal.open(policy, message.state)
             # If every episode begins, nothing of the state is used, so it binds nobody to its version.
             return Episodes(None if starts and all(starts) else carried, starts=starts)
-        return Episodes(starts=starts) if starts else _NO_EPISODES
+        return Episodes(starts=starts) if starts else NO_EPISODES
 
     def state(self, policy: str, episodes: Episodes, version: Version, size: int) -> tuple[bytes, ...]:
         """Puts together the state tensors of a request; changes nothing.
@@ -145,7 +146,7 @@ class Memory:
         Raises:
             ResourceExhaustedError: If there is no room for them.
         """
-        if not (episodes.session_ids and version.state):
+        if not version.state:
             return
         kept = self._sessions.find(policy, episodes.session_ids, now)
         new = sum([session is None for session in kept])
