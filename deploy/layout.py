@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import socket
 import stat
 import sys
@@ -23,11 +24,14 @@ from steersman.settings import Settings
 MARKER = ".steersman"
 """A file in a `var_dir` that the stack made, so that it may be deleted as a whole."""
 
+_FOLDERS = ("supervisor", "logs", "mlflow", "ray", "tmp")
 # A Unix socket's path has at most 107 bytes, and Ray's end in "/ray/session_<date>_<pid>/sockets/plasma_store".
 _LONGEST_PLAIN = 107 - len("/ray") - 68
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 # Ray quotes the path of its Python for Windows, and reads it as a shell would.
 _RAY_MISREADS = re.compile(r"""['"\\]""")
+# Ray replaces it in the environment of jobs, and knows no way to write it otherwise.
+_RAY_REPLACES = re.compile(r"\$\{[A-Z0-9_]+\}")
 
 
 def absolute(settings: Settings) -> Settings:
@@ -75,6 +79,15 @@ def ray_folder(settings: Settings) -> Path:
     return plain_folder(settings) / "ray"
 
 
+def temporary_folder(settings: Settings) -> Path:
+    """Where the programs put temporary files, some of which are sockets; emptied before a start and after a stop.
+
+    Raises:
+        FailedPreconditionError: If there is no folder for a short and plain link.
+    """
+    return plain_folder(settings) / "tmp"
+
+
 def plain_folder(settings: Settings) -> Path:
     """Gives a path to `var_dir` that is short enough for sockets and has no special characters.
 
@@ -112,10 +125,15 @@ def prepare(settings: Settings) -> None:
     Raises:
         FailedPreconditionError: If `var_dir` cannot be used; it says why and names the setting.
     """
+    var_dir = settings.var_dir
+    if found := _RAY_REPLACES.search(str(var_dir)):
+        raise FailedPreconditionError(
+            f"expected a folder without {found[0]}, which Ray replaces, in its path, got {var_dir}; set "
+            "STEERSMAN_VAR_DIR to another folder"
+        )
     with usable(settings):
-        var_dir = settings.var_dir
         is_new = not var_dir.exists() or not any(var_dir.iterdir())
-        for folder in (var_dir, *(var_dir / name for name in ("supervisor", "logs", "mlflow", "ray"))):
+        for folder in (var_dir, *(var_dir / name for name in _FOLDERS)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if is_new:
             (var_dir / MARKER).touch()
@@ -125,6 +143,20 @@ def prepare(settings: Settings) -> None:
                 link.unlink(missing_ok=True)
                 link.symlink_to(target)
         check_sockets(supervisor_socket(settings).parent)
+
+
+def empty_temporary_folder(settings: Settings) -> None:
+    """Deletes what programs that have ended left behind.
+
+    Args:
+        settings: The stack's settings, with absolute paths.
+    """
+    with contextlib.suppress(OSError):
+        for left in (settings.var_dir / "tmp").iterdir():
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
 
 
 def release(settings: Settings) -> None:

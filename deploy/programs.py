@@ -167,6 +167,8 @@ def stack_environment(settings: Settings) -> dict[str, str]:
         STACK_VARIABLE: str(settings.var_dir),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",
+        # Sockets are made there, too, which the user's own may be too long for.
+        "TMPDIR": str(layout.temporary_folder(settings)),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(settings.ray_token_file),
         # The name misleads: 0 makes every process of Ray listen on, and give as its own, 127.0.0.1. Without it,

@@ -145,6 +145,7 @@ def stop(settings: Settings) -> bool:
                 supervisor.shutdown()
                 processes.wait([process], timeout_seconds=5)
         processes.end(found | processes.members(settings), grace_seconds=5)
+        layout.empty_temporary_folder(settings)
         layout.release(settings)
     return bool(found)
 
@@ -226,6 +227,7 @@ def _launch(settings: Settings, programs: Sequence[Program]) -> bool:
 
     # What a supervisor that was killed left behind would keep the ports.
     processes.end(processes.members(settings), grace_seconds=5)
+    layout.empty_temporary_folder(settings)
     ports.check_free(programs)
     with layout.usable(settings):
         make_ray_token(settings)

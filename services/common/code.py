@@ -7,6 +7,7 @@ import io
 import zipfile
 from pathlib import Path
 
+from services.common.local_path import is_text, local_path
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
 
@@ -26,7 +27,7 @@ def pack_code(code: trainer_pb2.Code, folder: Path) -> trainer_pb2.Code:
         folder: Where packages are kept, under names that stand for their content.
 
     Returns:
-        The same with the packages' paths, absolute, instead of those of folders. URIs stay.
+        The same with the packages' paths, absolute, instead of those of folders and of `file:` URIs. Other URIs stay.
 
     Raises:
         InvalidArgumentError: If there is no such folder, it is too large, or it would hide Steersman's own modules.
@@ -39,9 +40,9 @@ def pack_code(code: trainer_pb2.Code, folder: Path) -> trainer_pb2.Code:
 
 
 def _packed(given: str, folder: Path, *, is_module: bool) -> str:
-    if "://" in given:
+    source = local_path(given)
+    if source is None:
         return given
-    source = Path(given)
     if source.is_dir():
         content = _zipped(source, source.parent if is_module else source)
         hidden = _OURS if not is_module else ()
@@ -85,6 +86,8 @@ def _zipped(folder: Path, root: Path) -> bytes:
             name = path.relative_to(root)
             if not path.is_file() or _LEFT_OUT & set(name.parts):
                 continue
+            if not is_text(name):
+                raise InvalidArgumentError(f"expected a folder of code with names in UTF-8, got {bytes(name)!r} in it")
             size += path.stat().st_size
             if size > 10 * LARGEST_PACKAGE:
                 raise InvalidArgumentError(f"expected a folder of code, got {str(folder)!r} with over 1000 MiB in it")

@@ -20,7 +20,7 @@ from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.v1 import trainer_pb2
 
 _FETCH_SECONDS = 60.0
-_SCHEMES = ("file", "http", "https")
+_SCHEMES = ("http", "https")
 _LARGEST_UNPACKED = 10 * LARGEST_PACKAGE
 
 
@@ -106,7 +106,7 @@ def _fetched(uri: str, folder: Path) -> Path:
     """Fetches a package each time, since what a URI names may change."""
     scheme = urlsplit(uri).scheme
     if scheme not in _SCHEMES:
-        raise InvalidArgumentError(f"expected the URI of code to begin with {', '.join(_SCHEMES)}, got {uri!r}")
+        raise InvalidArgumentError(f"expected the URI of code to begin with file, {', '.join(_SCHEMES)}, got {uri!r}")
     try:
         with urllib.request.urlopen(uri, timeout=_FETCH_SECONDS) as response:  # noqa: S310 - checked above
             content: bytes = response.read(LARGEST_PACKAGE + 1)

@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from services.common.bundle import read_bundle
+from services.common.local_path import local_path
 from services.common.logs import configure_logging
 from services.common.server import wait_for_stop_signal
 from services.policy.replica import Replica
@@ -31,17 +32,19 @@ def read_arguments(arguments: list[str]) -> Folders:
     """Reads which bundles are to be served.
 
     Args:
-        arguments: Each a folder, or NAME=FOLDER, or NAME:VERSION=FOLDER. Without a name, the bundle's environment gives
-            it; without a version, it is the next one of that name.
+        arguments: Each a folder, or NAME=FOLDER, or NAME:VERSION=FOLDER, with the folder's path or its `file:` URI.
+            Without a name, the bundle's environment gives it; without a version, it is the next one of that name.
 
     Raises:
         InvalidArgumentError: If an argument makes no sense, or a bundle is needed for its name and cannot be read.
     """
     folders: Folders = defaultdict(dict)
     for argument in arguments:
-        address, separator, path = argument.rpartition("=")
-        folder = Path(path if separator else argument).absolute()
-        if not separator:
+        # A folder's own path may have "=" in it, as in "lr=0.1/bundle".
+        is_named = "=" in argument and not Path(argument).is_dir()
+        address, _, given = argument.partition("=") if is_named else ("", "", argument)
+        folder = (local_path(given) or Path(given)).absolute()
+        if not is_named:
             address = policy_name(read_bundle(folder).spec.environment_id)
         name, version = parse_version(address)
         folders[name][version or max(folders[name], default=0) + 1] = folder

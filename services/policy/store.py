@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from services.common.bundle import Bundle, read_bundle
+from services.common.local_path import local_path
 from steersman.errors import UnavailableError
 
 _log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def fetch_bundle(uri: str, cache: Path, mlflow_url: str) -> Bundle:
     Versions are immutable, so what was fetched once is served from the cache, also while MLflow is down.
 
     Args:
-        uri: A folder, or any artifact URI that MLflow reads (`mlflow-artifacts:`, `s3://`, ...).
+        uri: A folder, its `file:` URI, or any artifact URI that MLflow reads (`mlflow-artifacts:`, `s3://`, ...).
         cache: Folder for downloads.
         mlflow_url: The tracking server, which `mlflow-artifacts:` URIs are relative to.
 
@@ -29,8 +30,8 @@ def fetch_bundle(uri: str, cache: Path, mlflow_url: str) -> Bundle:
         InvalidArgumentError: If it is no sound bundle.
         UnavailableError: If it cannot be downloaded.
     """
-    path = Path(uri.removeprefix("file://"))
-    if path.is_absolute():
+    path = local_path(uri)
+    if path is not None and path.is_absolute():
         return read_bundle(path)
     folder = cache / hashlib.sha256(uri.encode()).hexdigest()
     if not folder.exists():

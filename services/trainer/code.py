@@ -24,7 +24,7 @@ def pack(spec: trainer_pb2.RunSpec, folder: Path) -> trainer_pb2.RunSpec:
         folder: Where packages are kept.
 
     Returns:
-        The same with the packages' paths, absolute, instead of those of folders. URIs stay.
+        The same with the packages' paths, absolute, instead of those of folders and of `file:` URIs. Other URIs stay.
 
     Raises:
         InvalidArgumentError: If there is no such folder, it is too large, or it would hide Steersman's own modules.

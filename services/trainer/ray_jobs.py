@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ from steersman.settings import Settings
 # Ray answers a submission once it has placed the job's supervisor, which takes seconds on a busy machine.
 _TIMEOUT_SECONDS = 60.0
 _CONNECT_TIMEOUT_SECONDS = 3.0
+# Before every other name.
+_DOLLAR = "DOLLAR"
 
 
 class JobStatus(enum.Enum):
@@ -104,7 +107,7 @@ class RayJobs:
             json={
                 "entrypoint": entrypoint,
                 "submission_id": submission_id,
-                "runtime_env": {"env_vars": dict(environment), **(code or {})},
+                "runtime_env": {"env_vars": kept_by_ray(environment), **(code or {})},
             },
         )
 
@@ -195,17 +198,32 @@ def entrypoint(run_id: str, attempt: int) -> str:
     return f"{shlex.quote(sys.executable)} -m services.trainer.job {run_id} {attempt}"
 
 
+def kept_by_ray(environment: Mapping[str, str]) -> dict[str, str]:
+    """Writes a job's environment variables so that it gets them as they are.
+
+    Ray replaces `$NAME` and `${NAME}` in their values, one variable after the other in the order of their names, but not
+    in what it has put in.
+    """
+    if not any("$" in value for value in environment.values()):
+        return dict(environment)
+    return {_DOLLAR: "$"} | {name: value.replace("$", f"${{{_DOLLAR}}}") for name, value in environment.items()}
+
+
 def job_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a run's job: these settings, whatever folder it runs in, and nothing sent home."""
+    """The environment of a run's job: the settings that it needs, whatever folder it runs in, and nothing sent home."""
     absolute = settings.model_copy(
         update={"var_dir": settings.var_dir.absolute(), "ray_token_path": settings.ray_token_file.absolute()}
     )
-    values = {f"STEERSMAN_{name.upper()}": value for name, value in absolute.model_dump(mode="json").items()}
+    # Everyone who can reach Ray can read a job's environment, and no job uses the gateway's own secrets.
+    needed = absolute.model_dump(mode="json", exclude={"database_url", "state_key_path"})
+    values = {f"STEERSMAN_{name.upper()}": value for name, value in needed.items()}
     return {
         name: json.dumps(value) if isinstance(value, list) else str(value)
         for name, value in values.items()
         if value is not None
     } | {
+        # A file of the folder that a job runs in is not meant for it.
+        "STEERSMAN_CONFIG": os.devnull,
         "DO_NOT_TRACK": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

@@ -23,6 +23,7 @@ from ray.rllib.offline.offline_data import OfflineData
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space, normalize_action
 
+from services.common.local_path import local_path
 from services.trainer.action_start import needs_action_start, without_start
 from services.trainer.environments import EnvironmentSpaces
 from steersman.errors import InvalidArgumentError
@@ -69,12 +70,14 @@ def open_dataset(uri: str) -> Any:  # noqa: ANN401 - pyarrow has no types
     Raises:
         InvalidArgumentError: If there is none, or it is not one of recorded episodes.
     """
+    local = local_path(uri)
     try:
-        if "://" in uri:
+        if local is None:
             filesystem, path = pyarrow.fs.FileSystem.from_uri(uri)
-            found = pyarrow.dataset.dataset(path, format="parquet", filesystem=filesystem)
         else:
-            found = pyarrow.dataset.dataset(uri, format="parquet")
+            # Named, since pyarrow reads some paths as URIs.
+            filesystem, path = pyarrow.fs.LocalFileSystem(), str(local.absolute())
+        found = pyarrow.dataset.dataset(path, format="parquet", filesystem=filesystem)
         names = set(found.schema.names)
     except (OSError, ValueError, pyarrow.ArrowInvalid) as error:
         raise InvalidArgumentError(f"cannot read the dataset {uri!r}: {error}") from error

@@ -235,7 +235,7 @@ def parse_start(text: str, *, with_optimizer: bool) -> trainer_pb2.WarmStart:
 
 def here_or_uri(path: str) -> str:
     """Makes a path absolute, since the trainer's working folder is another one; URIs stay, and so does nothing."""
-    return path if not path or "://" in path else str(Path(path).absolute())
+    return path if not path or "://" in path or path.startswith("file:") else str(Path(path).absolute())
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

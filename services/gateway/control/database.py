@@ -47,8 +47,9 @@ class Database:
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise FailedPreconditionError(f"expected a database that SQLAlchemy can open: {error}") from error
         if sqlite:
-            if parsed.database:
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            # SQLite itself reads a database that begins with "file:".
+            if parsed.database and "uri" not in parsed.query:
+                Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         self._reader: Engine = self._engine
@@ -102,7 +103,9 @@ class Database:
             from alembic.config import Config
 
             config = Config()
-            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+            # Alembic substitutes what stands behind a percent sign.
+            scripts = str(Path(__file__).parent / "migrations").replace("%", "%%")
+            config.set_main_option("script_location", scripts)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
         _log.info("the database %s is at migration %s", self._name, HEAD)

@@ -22,7 +22,7 @@ def read_state_key(path: Path) -> bytes:
         ValueError: If the file holds something else.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Its name is nobody else's, not even that of a process with the same id in another container; its mode is 0600.
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         fresh = Path(name)

@@ -99,6 +99,13 @@ def test_a_folder_that_cannot_be_used_is_refused_in_a_sentence(var_dir: str, rea
         layout.prepare(Settings(var_dir=tmp_path / var_dir))
 
 
+def test_what_ray_would_replace_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FailedPreconditionError, match=r"without \$\{HOME\}, which Ray replaces.*STEERSMAN_VAR_DIR"):
+        layout.prepare(Settings(var_dir=tmp_path / "a${HOME}b"))
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_read_only_folder_is_refused_in_a_sentence() -> None:
     # Nobody can make a folder there, root included.
     with pytest.raises(FailedPreconditionError, match=r"/proc/steersman.*STEERSMAN_VAR_DIR"):

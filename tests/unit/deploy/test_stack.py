@@ -182,10 +182,15 @@ def test_a_folder_of_any_name_holds_all_files_and_nothing_lies_beside_it(
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     settings = own_settings(tmp_path / name)
     link = layout.plain_folder(settings)
-    web = web_server(settings)
+    leave = "import tempfile; tempfile.mkdtemp(); tempfile.mkstemp()"
+    serve = "; import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=%s, bind=%r)"
+    host, port = settings.gateway_address.split(":")
+    serve %= (port, host)
+    web = dataclasses.replace(web_server(settings), command=(sys.executable, "-c", leave + serve))
     try:
         assert stack.start(settings, [web])
 
+        assert len(list((settings.var_dir / "tmp").iterdir())) == 2
         assert link.resolve() == settings.var_dir
         assert "GET" in stack.log_tail(settings, "web")
     finally:
@@ -194,7 +199,7 @@ def test_a_folder_of_any_name_holds_all_files_and_nothing_lies_beside_it(
     assert processes.members(settings) == set()
     assert not link.parent.exists()
     assert sorted(tmp_path.iterdir()) == sorted([temporary, tmp_path / Path(name).parts[0]])
-    assert list(temporary.iterdir()) == []
+    assert list(temporary.iterdir()) == list((settings.var_dir / "tmp").iterdir()) == []
 
 
 def test_what_others_must_not_read_is_private(settings: Settings) -> None:

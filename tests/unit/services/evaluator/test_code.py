@@ -45,8 +45,9 @@ def test_a_uri_is_fetched(project: Path, tmp_path: Path) -> None:
     ("uri", "words"),
     [
         ("s3://bucket/code.zip", "to begin with file, http, https, got 's3://bucket/code.zip'"),
-        ("file:///no/such/code.zip", "cannot fetch the code"),
-        (Path(__file__).as_uri(), "cannot unpack the code"),
+        ("file:///no/such/code.zip", "expected a folder or a .zip file"),
+        (Path(__file__).as_uri(), "expected a folder or a .zip file"),
+        ("http://127.0.0.1:9/code.zip", "cannot fetch the code"),
     ],
 )
 def test_what_is_no_code_is_refused(tmp_path: Path, uri: str, words: str) -> None:

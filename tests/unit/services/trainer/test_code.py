@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from services.evaluator.code import unpack_code
 from services.trainer.code import pack
 from steersman.errors import InvalidArgumentError
 from steersman.v1.trainer_pb2 import Code, RunSpec
+from tests import odd_names
 
 
 @pytest.fixture
@@ -56,6 +59,28 @@ def test_uris_stay_and_nothing_is_nothing(tmp_path: Path) -> None:
     assert packed(tmp_path, working_dir="s3://bucket/code.zip").working_dir == "s3://bucket/code.zip"
     assert not pack(RunSpec(code=Code()), tmp_path).HasField("code")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", odd_names.KINDS)
+def test_code_lies_anywhere_and_is_kept_anywhere(kind: str, project: Path, tmp_path: Path) -> None:
+    odd, kept = tmp_path / odd_names.KINDS[kind] / "boat", tmp_path / "kept" / odd_names.KINDS[kind]
+    odd.parent.mkdir(parents=True)
+    project.rename(odd)
+
+    code = packed(kept, working_dir=odd.as_uri(), py_modules=[str(odd / "boat"), f"file://{odd}/boat"])
+
+    assert names(code.working_dir) == {"boat/__init__.py", "data/map.txt"}
+    assert [names(package) for package in code.py_modules] == [{"boat/__init__.py"}] * 2
+    assert {Path(package).parent for package in (code.working_dir, *code.py_modules)} == {kept}
+    # Unpacked for the evaluator, too.
+    unpacked = unpack_code(code, kept)
+    assert all((Path(folder) / "boat" / "__init__.py").is_file() for folder in (unpacked.working_dir, *unpacked.path))
+
+
+def test_a_file_whose_name_is_no_text_is_refused(project: Path, tmp_path: Path) -> None:
+    (project / os.fsdecode(b"\xff")).touch()
+    with pytest.raises(InvalidArgumentError, match=r"names in UTF-8, got b'\\xff'"):
+        packed(tmp_path / "kept", working_dir=str(project))
 
 
 def test_what_is_no_code_is_refused(project: Path, tmp_path: Path) -> None:

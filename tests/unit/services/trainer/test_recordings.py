@@ -14,6 +14,7 @@ from services.trainer.environments import EnvironmentSpaces
 from services.trainer.recordings import open_dataset, read_episodes
 from steersman.errors import InvalidArgumentError
 from steersman.recording import record
+from tests import odd_names
 from tests.integration.services.trainer import environments
 from tests.integration.services.trainer.combinations import NESTED, NESTED_ACTION
 
@@ -90,6 +91,16 @@ def test_a_policy_plays_and_random_actions_mix_in(tmp_path: Path) -> None:
 def _spaces(environment_id: str) -> tuple[Space[Any], Space[Any]]:
     made = gymnasium.make(environment_id)
     return made.observation_space, made.action_space
+
+
+@pytest.mark.parametrize("kind", odd_names.KINDS)
+def test_a_dataset_may_lie_in_a_folder_of_any_name(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / odd_names.KINDS[kind]
+    made = record(lambda: gymnasium.make("CartPole-v1"), folder, episodes=1)
+
+    for given in (str(folder), folder.as_uri(), f"file://{folder}"):
+        assert open_dataset(given).count_rows() == made.steps
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_recordings_are_not_overwritten(tmp_path: Path) -> None:

@@ -30,4 +30,5 @@ def test_what_is_no_json_is_shown(text: str) -> None:
 def test_paths_become_absolute_and_uris_stay() -> None:
     assert here_or_uri("folder") == str(Path.cwd() / "folder")
     assert here_or_uri("s3://bucket/set") == "s3://bucket/set"
+    assert here_or_uri("file:/a%20b") == "file:/a%20b"
     assert here_or_uri("") == ""

@@ -1,3 +1,5 @@
+import shutil
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from services.gateway.control.database import HEAD, Database
 from services.gateway.control.models import Base
 from services.gateway.control.store import Store
 from steersman.errors import FailedPreconditionError, UnavailableError
-from tests.databases import database_url
+from steersman.settings import Settings
+from tests import odd_names
+from tests.databases import database_url, sqlite_only
 
 
 def test_the_migrations_make_the_tables_of_the_models(tmp_path: Path) -> None:
@@ -61,6 +65,32 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(FailedPreconditionError, match="a newer Steersman has brought it to 9999"):
         database.migrate()
+
+
+@sqlite_only
+@pytest.mark.parametrize("kind", odd_names.KINDS)
+def test_database_and_migrations_may_lie_in_a_folder_of_any_name(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout, var_dir = tmp_path / "checkout" / odd_names.KINDS[kind], tmp_path / "state" / odd_names.KINDS[kind]
+    shutil.copytree(Path(database_module.__file__).parent / "migrations", checkout / "migrations")
+    monkeypatch.setattr(database_module, "__file__", str(checkout / "database.py"))
+
+    Database(Settings(var_dir=var_dir).database).migrate()
+
+    found = {path.name.removesuffix("-wal").removesuffix("-shm") for path in var_dir.iterdir()}
+    assert found == {"steersman.db"}
+    assert len(list((tmp_path / "state").iterdir())) == 1
+    assert stat.S_IMODE(var_dir.stat().st_mode) == 0o700
+
+
+@sqlite_only
+def test_a_database_that_sqlite_reads_as_a_uri_makes_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    Database(f"sqlite:///file:{tmp_path}/one.db?uri=true").migrate()
+
+    assert {path.name for path in tmp_path.iterdir()} <= {"one.db", "one.db-wal", "one.db-shm"}
 
 
 @pytest.mark.parametrize("wrong", ["oops", "nobase://x", "sqlite+nodriver:///x"])

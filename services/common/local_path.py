@@ -1,0 +1,40 @@
+"""Paths that may be given as URIs: `/a b`, `file:///a%20b` and `file:///a b` are the same file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+_FILE = re.compile(r"file:(?://(?:localhost)?(?=/))?", re.IGNORECASE)
+
+
+def local_path(given: str) -> Path | None:
+    """Gives the path that a path or a `file:` URI names.
+
+    A `file:` URI is percent-encoded by the standard, but many are made by putting `file://` before a path. The standard
+    rules, unless only the path as it is written exists.
+
+    Args:
+        given: A path, or a URI.
+
+    Returns:
+        The path; None if it is a URI of another scheme, or of another machine.
+    """
+    written = _FILE.sub("", given, count=1)
+    if written == given:
+        return None if _SCHEME.match(given) else Path(given)
+    if not written.startswith("/") or written.startswith("//"):
+        return None
+    decoded = Path(unquote(written))
+    return Path(written) if not decoded.exists() and Path(written).exists() else decoded
+
+
+def is_text(path: Path) -> bool:
+    """Tells whether a path can be written into archives, databases and messages, all of which hold UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
