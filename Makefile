@@ -76,7 +76,7 @@ docs: setup ## Generate docs/settings.md and docs/supported.md
 	$(BIN)/python -m tests.integration.services.trainer.supported_table
 
 clean: ## Stop the local stack and delete all that was made, the virtual environment included
-	@if [ -e $(INSTALLED) ]; then $(BIN)/python -m deploy.local down; fi
+	@if [ -e $(INSTALLED) ]; then $(BIN)/python -m deploy.local clean; fi
 	rm -rf $(VENV) var steersman/v1 steersman/inference .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -10,7 +10,8 @@ import grpc
 import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-_TIMEOUT_SECONDS = 3.0
+TIMEOUT_SECONDS = 3.0
+"""How long one question may take."""
 
 
 class Answer(enum.Enum):
@@ -20,7 +21,7 @@ class Answer(enum.Enum):
     NOT_READY = "not ready"
     """Nobody listens, or what listens says that it is not ready."""
     SILENT = "silent"
-    """Something takes the connection and says nothing for three seconds."""
+    """Something takes the connection and says nothing for `TIMEOUT_SECONDS`."""
 
 
 def grpc_serving(address: str) -> Answer:
@@ -34,7 +35,7 @@ def grpc_serving(address: str) -> Answer:
         # The stub's type does not know its methods.
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_SECONDS)
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             return Answer.SILENT if silent else Answer.NOT_READY
@@ -52,7 +53,7 @@ def http_ok(*urls: str, token_file: Path | None = None) -> Answer:
     for url in urls:
         try:
             headers = {"Authorization": f"Bearer {token_file.read_text().strip()}"} if token_file else {}
-            answer = httpx.get(url, headers=headers, timeout=_TIMEOUT_SECONDS, trust_env=False)
+            answer = httpx.get(url, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False)
         except httpx.TimeoutException:
             return Answer.SILENT
         except (httpx.HTTPError, OSError):

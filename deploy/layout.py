@@ -159,6 +159,25 @@ def empty_temporary_folder(settings: Settings) -> None:
                 left.unlink()
 
 
+def delete(settings: Settings) -> bool:
+    """Deletes `var_dir` if the stack made it.
+
+    Args:
+        settings: The settings of a stack that is stopped, with absolute paths.
+
+    Returns:
+        Whether it did.
+
+    Raises:
+        FailedPreconditionError: If it cannot be deleted.
+    """
+    if not (settings.var_dir / MARKER).exists():
+        return False
+    with usable(settings):
+        shutil.rmtree(settings.var_dir)
+    return True
+
+
 def release(settings: Settings) -> None:
     """Removes the links that `prepare` made.
 

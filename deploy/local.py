@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from deploy import layout, stack
+from deploy import health, layout, stack
 from deploy.programs import local_programs
 from steersman.errors import SteersmanError
 from steersman.settings import Settings
@@ -66,6 +66,25 @@ def down() -> None:
 
 
 @app.command()
+def clean() -> None:
+    """Stops the stack and deletes its folder, unless that had other files in it when the stack was first started."""
+    settings = layout.absolute(read_settings())
+    with _console.status("Deleting ..."):
+        attempt(lambda: stack.stop(settings))
+        deleted = attempt(lambda: layout.delete(settings))
+    if deleted:
+        _console.print(f"Deleted {settings.var_dir}.", soft_wrap=True, highlight=False, markup=False)
+    elif settings.var_dir.exists():
+        _errors.print(
+            f"{settings.var_dir} had other files in it before the stack was first started, so it stays; delete it "
+            "yourself if you no longer need it.",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+
+
+@app.command()
 def status() -> None:
     """Shows every program: state, address, process, uptime, memory. Exit code 1 if any does not answer."""
     settings = read_settings()
@@ -73,7 +92,11 @@ def status() -> None:
     _console.print(status_table(states))
     for state in states:
         if state.state == "silent":
-            _errors.print(f"{state.name} at {state.address} takes connections and has not answered within seconds")
+            _errors.print(
+                f"{state.name} at {state.address} takes connections and has not answered within "
+                f"{health.TIMEOUT_SECONDS:g} s.",
+                soft_wrap=True,
+            )
     if not all(state.ready for state in states):
         raise typer.Exit(1)
 

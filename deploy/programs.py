@@ -177,6 +177,7 @@ def stack_environment(settings: Settings) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_TRACKING_URI": settings.mlflow_url,
+        "ORT_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         # All settings are here. A file of the folder that a program runs in is not meant for it.
         "STEERSMAN_CONFIG": os.devnull,

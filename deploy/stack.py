@@ -228,13 +228,17 @@ def _launch(settings: Settings, programs: Sequence[Program]) -> bool:
     # What a supervisor that was killed left behind would keep the ports.
     processes.end(processes.members(settings), grace_seconds=5)
     layout.empty_temporary_folder(settings)
-    ports.check_free(programs)
-    with layout.usable(settings):
-        make_ray_token(settings)
-        path.touch(mode=0o600)
-        path.write_text(configuration)
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "STEERSMAN_"))}
-    supervision.launch(settings, inherited | ours)
+    try:
+        ports.check_free(programs)
+        with layout.usable(settings):
+            make_ray_token(settings)
+            path.touch(mode=0o600)
+            path.write_text(configuration)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "STEERSMAN_"))}
+        supervision.launch(settings, inherited | ours)
+    except BaseException:
+        layout.release(settings)
+        raise
     return True
 
 

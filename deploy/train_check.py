@@ -21,7 +21,7 @@ from deploy import stack
 from deploy.demo import bring_up
 from deploy.local import attempt, fail, read_settings
 from steersman import PolicyClient
-from steersman.cli.connection import connect
+from steersman.cli.connection import CALL_SECONDS, connect
 from steersman.cli.deployments import wait_until_ready
 from steersman.cli.output import console, progress
 from steersman.cli.runs import watch_run
@@ -162,7 +162,7 @@ def run_check(settings: Settings, check: Check, seed: int) -> Outcome:
     began = time.monotonic()
     with connect("trainer", settings.trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        run = watch_run(stub, stub.StartRun(trainer_pb2.StartRunRequest(spec=spec)).run)
+        run = watch_run(stub, stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=CALL_SECONDS).run)
     reached = run.published.evaluated_return if run.version else None
     outcome = Outcome(check, run, reached, time.monotonic() - began)
     console.print(f"  {_reached(outcome)} after {outcome.seconds:.0f} s {run.error}")
@@ -174,16 +174,18 @@ def recorded(settings: Settings, environment: str) -> Path:
     (teacher,) = (check for check in CHECKS[:2] if check.environment == environment)
     with connect("trainer", settings.trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        versions = [run.version for run in stub.ListRuns(trainer_pb2.ListRunsRequest(policy=teacher.policy)).runs]
+        request = trainer_pb2.ListRunsRequest(policy=teacher.policy)
+        versions = [run.version for run in stub.ListRuns(request, timeout=CALL_SECONDS).runs]
     version = max(versions, default=0)
     if not version:
         raise SteersmanError(f"expected a version of {teacher.policy} to record, got none")
     folder = settings.var_dir.absolute() / "datasets" / f"{teacher.policy}-{version}"
     if not (folder / FILE).exists():
-        request = deployment_pb2.DeployRequest(policy=teacher.policy, version=version)
+        deploying = deployment_pb2.DeployRequest(policy=teacher.policy, version=version)
         with connect("gateway", settings.gateway_address) as channel:
             deployments = deployment_pb2_grpc.DeploymentServiceStub(channel)
-            wait_until_ready(deployments, deployments.Deploy(request).deployment, DEPLOY_SECONDS)
+            deployment = deployments.Deploy(deploying, timeout=CALL_SECONDS).deployment
+            wait_until_ready(deployments, deployment, DEPLOY_SECONDS)
             how = DATASETS[environment]
             with progress() as view, PolicyClient(teacher.policy, address=settings.gateway_address) as client:
                 view.add_task(f"recording {how.episodes} episodes of {teacher.policy}:{version}", total=None)
@@ -194,7 +196,7 @@ def recorded(settings: Settings, environment: str) -> Path:
                     episodes=how.episodes,
                     random_share=how.random_share,
                 )
-            deployments.Undeploy(deployment_pb2.UndeployRequest(policy=teacher.policy))
+            deployments.Undeploy(deployment_pb2.UndeployRequest(policy=teacher.policy), timeout=CALL_SECONDS)
         console.print(f"  recorded {made.steps:,} steps, mean return {made.mean_return:.1f}")
     return folder
 

@@ -6,3 +6,6 @@ import os
 # Its earlier way, in which the waiting thread polls the socket itself, takes a third to two thirds off the time of a
 # message between two processes (docs/performance.md). gRPC reads this when its first channel or server is made.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
+
+# onnxruntime tells Microsoft that it is used, from the moment that it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

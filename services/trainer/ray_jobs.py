@@ -201,8 +201,8 @@ def entrypoint(run_id: str, attempt: int) -> str:
 def kept_by_ray(environment: Mapping[str, str]) -> dict[str, str]:
     """Writes a job's environment variables so that it gets them as they are.
 
-    Ray replaces `$NAME` and `${NAME}` in their values, one variable after the other in the order of their names, but not
-    in what it has put in.
+    Ray replaces `$NAME` and `${NAME}` in their values, one variable after the other in the order of their names. It
+    does not read again what it has put in.
     """
     if not any("$" in value for value in environment.values()):
         return dict(environment)

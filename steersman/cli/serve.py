@@ -25,6 +25,8 @@ from steersman.v1 import policy_pb2, policy_pb2_grpc
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.05
+_PREFIX = "steersman-"
+_LONGEST_SOCKET_PATH = 107
 
 
 def serve(
@@ -46,7 +48,7 @@ def serve(
     """
     if importlib.util.find_spec("services") is None:
         raise FailedPreconditionError("expected Steersman's services to be installed: pip install 'steersman[local]'")
-    with tempfile.TemporaryDirectory(prefix="steersman-") as folder, _stopped_by_signals():
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_folder_for_sockets()) as folder, _stopped_by_signals():
         replica_address = f"unix:{folder}/replicas"
         environment = os.environ | {
             "STEERSMAN_GATEWAY_REPLICA_ADDRESS": replica_address,
@@ -65,6 +67,13 @@ def serve(
             pass
         finally:
             _stop(processes)
+
+
+def _folder_for_sockets() -> str:
+    """Gives the temporary folder, or another one if paths in it are too long for Unix sockets."""
+    usual = tempfile.gettempdir()
+    longest = f"{usual}/{_PREFIX}12345678/replicas.64"
+    return usual if len(os.fsencode(longest)) <= _LONGEST_SOCKET_PATH else "/tmp"  # noqa: S108 - a private one is made in it
 
 
 def _wait_until_attached(processes: list[subprocess.Popen[bytes]], replicas: int) -> list[policy_pb2.Policy]:

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from deploy import processes
+from deploy import layout, processes, stack
 from deploy.local import app, status_table
 from deploy.own_settings import own_settings
 from deploy.stack import Status
@@ -15,9 +15,9 @@ from steersman.settings import Settings
 
 
 @pytest.fixture
-def settings(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a stack that does not run, in the environment of the command."""
-    chosen = own_settings(short_folder / "local")
+    chosen = own_settings(tmp_path / "var")
     for name, value in chosen.model_dump(mode="json", exclude_none=True).items():
         monkeypatch.setenv(f"STEERSMAN_{name.upper()}", str(value))
     return chosen
@@ -84,9 +84,58 @@ def test_up_names_a_busy_port_before_anything_starts(settings: Settings) -> None
     assert settings.trainer_address in output
     assert "STEERSMAN_TRAINER_ADDRESS" in output
     assert processes.members(settings) == set()
+    assert not layout.plain_folder(settings).parent.exists()
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "logs"])
+def test_clean_deletes_a_folder_that_the_stack_made(settings: Settings) -> None:
+    layout.prepare(settings)
+    (settings.var_dir / "runs").mkdir()
+
+    assert run("clean") == (0, f"Deleted {settings.var_dir}.\n")
+
+    assert not settings.var_dir.exists()
+    assert run("clean") == (0, "")
+
+
+def test_clean_leaves_a_folder_that_had_files_in_it_before(settings: Settings) -> None:
+    settings.var_dir.mkdir()
+    (settings.var_dir / "thesis.tex").touch()
+    layout.prepare(settings)
+
+    code, output = run("clean")
+
+    assert code == 0
+    assert "had other files in it before" in output
+    assert (settings.var_dir / "thesis.tex").exists()
+
+
+def test_a_settings_file_that_is_none_is_a_sentence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "harbour #1.toml"
+    file.write_text("var_dir = ")
+    for wrong in (str(file), str(tmp_path / "none.toml")):
+        monkeypatch.setenv("STEERSMAN_CONFIG", wrong)
+
+        code, output = run("status")
+
+        assert code == 1
+        assert output.startswith("error: settings are wrong: ")
+        assert "Traceback" not in output
+    assert not settings.var_dir.exists()
+
+
+def test_status_says_which_program_is_silent(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = Status("gateway", settings.gateway_address, "silent", 4242, 1.0, 2**20)
+    monkeypatch.setattr(stack, "status", lambda _: [silent])
+
+    code, output = run("status")
+
+    assert code == 1
+    assert f"gateway at {settings.gateway_address} takes connections and has not answered within 3 s" in output
+
+
+@pytest.mark.parametrize("command", ["up", "down", "clean", "status", "logs"])
 def test_help_explains_each_command(command: str) -> None:
     code, output = run(command, "--help")
 

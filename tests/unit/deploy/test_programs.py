@@ -49,6 +49,7 @@ def test_the_environment_marks_the_stack_and_keeps_quiet_towards_the_internet(se
     assert environment["RAY_AUTH_MODE"] == "token"
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
     assert environment["DO_NOT_TRACK"] == "1"
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from deploy.free_ports import free_address
 from steersman import PolicyClient
+from tests import odd_names
 from tests.bundles import write_linear_bundle
 
 pytestmark = pytest.mark.integration
@@ -66,6 +67,31 @@ def test_bundles_are_served_without_ray(tmp_path: Path, stop: signal.Signals) ->
             raise
     assert process.returncode == 0, errors
     assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.parametrize("name", [odd_names.EVERYTHING, odd_names.KINDS["long"]], ids=["everything", "long"])
+def test_bundles_state_and_temporary_files_lie_in_folders_of_any_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_linear_bundle(tmp_path / "bundles" / name)
+    temporary = tmp_path / "temporary" / name
+    temporary.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    address = free_address()
+    process = start(address, tmp_path / "state" / name, f"path={bundle.folder}", f"uri={bundle.folder.as_uri()}")
+    try:
+        read_announcement(process)
+        for policy in ("path", "uri"):
+            with PolicyClient(policy, address=address) as client:
+                assert client.request(np.zeros(4)).version == 1
+    finally:
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundles", "state", "temporary"]
+    assert len(list((tmp_path / "state").iterdir())) == 1
+    assert (tmp_path / "state" / name / "gateway" / "state_key").is_file()
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_bundle_that_is_none_is_named(tmp_path: Path) -> None:
