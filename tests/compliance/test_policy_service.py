@@ -330,16 +330,20 @@ class Episode:
         self._policy = policy
         self._spec = spec
 
-    def request(self, *session_ids: str, state: bytes = b"", start: bool = False) -> ActRequest:
+    def request(self, *session_ids: str, state: bytes = b"", start: bool = False, step: int = 0) -> ActRequest:
         request = request_of(self._policy, self._spec, 1, seed=1)
         request.session_ids.extend(session_ids)
         request.state = state
         if start:
             request.episode_start.append(True)
+        if step:
+            request.steps.append(step)
         return request
 
-    async def step(self, *session_ids: str, state: bytes = b"", start: bool = False) -> policy_pb2.ActResponse:
-        return await act(self._policies, self.request(*session_ids, state=state, start=start))
+    async def step(
+        self, *session_ids: str, state: bytes = b"", start: bool = False, step: int = 0
+    ) -> policy_pb2.ActResponse:
+        return await act(self._policies, self.request(*session_ids, state=state, start=start, step=step))
 
 
 @pytest.fixture
@@ -363,6 +367,18 @@ async def test_a_session_is_what_a_carried_state_is(episode: Episode) -> None:
         assert_equal(action_of(carried), action_of(kept))
         carried = await episode.step(state=carried.state)
         kept = await episode.step("compliance")
+
+
+async def test_a_numbered_step_that_is_sent_again_advances_the_episode_once(policies: Stub, episode: Episode) -> None:
+    state = b""
+    for step in range(1, 4):
+        carried = await episode.step(state=state)
+        for _ in range(2):
+            kept = await episode.step("compliance", start=step == 1, step=step)
+            assert_equal(action_of(carried), action_of(kept))
+        state = carried.state
+    for step in (2, 5):
+        assert await code_of(policies, episode.request("compliance", step=step)) == grpc.StatusCode.FAILED_PRECONDITION
 
 
 async def test_an_episode_that_starts_forgets(episode: Episode) -> None:

@@ -22,6 +22,7 @@ class Parameters:
         sequence_id: The session; empty for none.
         sequence_start: Whether its episode begins.
         sequence_end: Whether its episode ends with this step.
+        sequence_step: The number of this step in its episode, from 1; 0 if the client does not count.
         interactive: Whether somebody waits for the action.
         timeout_seconds: How long the answer is of use; 0 for no limit.
     """
@@ -31,6 +32,7 @@ class Parameters:
     sequence_id: str = ""
     sequence_start: bool = False
     sequence_end: bool = False
+    sequence_step: int = 0
     interactive: bool = True
     timeout_seconds: float = 0.0
 
@@ -57,12 +59,16 @@ def read_parameters(parameters: Mapping[str, inference_pb2.InferParameter]) -> P
     priority = _whole(values, "priority", 0) or 0
     if priority < 0:
         raise InvalidArgumentError(f"expected parameter 'priority' of at least 0, got {priority}")
+    sequence_step = _whole(values, "sequence_step", 0) or 0
+    if sequence_step < 0:
+        raise InvalidArgumentError(f"expected parameter 'sequence_step' of at least 1, got {sequence_step}")
     return Parameters(
         deterministic=_flag(values, "deterministic", default=True),
         seed=seed,
         sequence_id=_sequence_id(values),
         sequence_start=_flag(values, "sequence_start"),
         sequence_end=_flag(values, "sequence_end"),
+        sequence_step=sequence_step,
         interactive=priority <= _HIGHEST_PRIORITY,
         timeout_seconds=timeout / 1e6,
     )

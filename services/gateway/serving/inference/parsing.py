@@ -123,6 +123,8 @@ def _message(address: str, parameters: Parameters, outputs: tuple[str, ...]) -> 
     if parameters.sequence_id:
         message.session_ids.append(parameters.sequence_id)
         message.episode_start.append(parameters.sequence_start)
+        if parameters.sequence_step:
+            message.steps.append(parameters.sequence_step)
     options = message.options
     options.sample = not parameters.deterministic
     if parameters.seed is not None:

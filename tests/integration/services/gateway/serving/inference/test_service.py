@@ -147,6 +147,9 @@ async def test_a_sequence_is_a_session(gateway: GatewayProcess, tmp_path: Path) 
                 answer = await stub.ModelInfer(ask(ONE, "counting", sequence_id=sequence_id, **parameters))
                 return float(outputs_of(answer)["action"].item())
 
+            counted = [await step(sequence_start=True, sequence_step=1)]
+            counted += [await step(sequence_step=number) for number in (2, 2, 3, 3)]
+            assert counted == [1, 2, 2, 3, 3], "a step that is sent again advances the episode once"
             assert [await step(sequence_start=True), await step(), await step(sequence_end=True)] == [1, 2, 3]
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await step()

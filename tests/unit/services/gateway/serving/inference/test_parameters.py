@@ -22,8 +22,8 @@ def test_known_parameters_are_read() -> None:
     assert read(deterministic=False, seed=7, timeout=1500) == Parameters(
         deterministic=False, seed=7, timeout_seconds=0.0015
     )
-    assert read(sequence_id="a", sequence_start=True, sequence_end=True) == Parameters(
-        sequence_id="a", sequence_start=True, sequence_end=True
+    assert read(sequence_id="a", sequence_start=True, sequence_end=True, sequence_step=1) == Parameters(
+        sequence_id="a", sequence_start=True, sequence_end=True, sequence_step=1
     )
 
 
@@ -46,6 +46,7 @@ def test_large_seeds_come_unsigned() -> None:
     ("name", "value", "words"),
     [
         ("deterministic", "yes", "expected parameter 'deterministic' as a bool_param, got 'yes'"),
+        ("sequence_step", -1, "'sequence_step' of at least 1, got -1"),
         ("sequence_start", 1, "'sequence_start' as a bool_param"),
         ("seed", True, "'seed' as an int64_param or a uint64_param, got True"),
         ("seed", -1, "'seed' between 0 and"),
