@@ -124,6 +124,10 @@ class Server:
         status = health_pb2.HealthCheckResponse
         await self._health.set(service, status.NOT_SERVING if service in self._troubled else status.SERVING)
 
+    async def wait_until_ended(self) -> None:
+        """Waits until it has ended: since it was stopped, or by a fault of its own."""
+        await self._server.wait_for_termination()
+
     async def stop(self) -> None:
         """Says NOT_SERVING, takes no new calls and gives those in flight time to finish."""
         await self._health.enter_graceful_shutdown()
@@ -226,6 +230,8 @@ def _options(settings: Settings, *, share_port: bool) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", age_milliseconds),
         ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_timeout_seconds)),
+        # Newer versions of gRPC wait for the answer to a ping by this one.
+        ("grpc.http2.ping_timeout_ms", _milliseconds(settings.keepalive_timeout_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _SHORTEST_PING_INTERVAL_SECONDS * 1000),
     ]
@@ -251,9 +257,20 @@ async def serve_until_stopped(*servers: Listener) -> None:
 
     Args:
         *servers: The servers.
+
+    Raises:
+        RuntimeError: If one ended by itself. The process had better end too, so that its supervisor starts another.
     """
     for server in servers:
         await server.start()
-    await wait_for_stop_signal()
-    for server in servers:
-        await server.stop()
+    told_to_stop = asyncio.create_task(wait_for_stop_signal())
+    ended = [asyncio.create_task(server.wait_until_ended()) for server in servers if isinstance(server, Server)]
+    try:
+        await asyncio.wait([told_to_stop, *ended], return_when=asyncio.FIRST_COMPLETED)
+        if not told_to_stop.done():
+            raise RuntimeError("expected servers to go on until they are stopped, but one has ended by itself")
+        for server in servers:
+            await server.stop()
+    finally:
+        for task in (told_to_stop, *ended):
+            task.cancel()

@@ -126,8 +126,8 @@ async def test_an_id_in_flight_may_not_be_used_again(gateway: GatewayProcess, bu
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"policy": "nobody"}, "NOT_FOUND: expected a deployed policy.*'nobody'"),
-        ({"policy": "linear:9"}, "NOT_FOUND: expected a served version.*got 9"),
+        ({"policy": "nobody"}, "NOT_FOUND: expected one of the deployed policies.*'nobody'"),
+        ({"policy": "linear:9"}, "NOT_FOUND: expected one of the served versions.*got 9"),
         ({"policy": "linear:x"}, "INVALID_ARGUMENT: expected an address like.*'linear:x'"),
         ({"observation": {}}, r"INVALID_ARGUMENT: expected observation tensors named \['observation'\], got \[\]"),
         (

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from services.common.server import Service, create_server
+from services.common.server import Service, create_server, serve_until_stopped
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 
@@ -52,3 +52,14 @@ async def test_one_service_may_say_that_it_does_not_serve() -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await watching.read()
         await stopping
+
+
+async def test_a_server_that_ends_by_itself_ends_the_process() -> None:
+    server = create_server(Settings(), "127.0.0.1:0", SERVICES, grace_seconds=0)
+    serving = asyncio.create_task(serve_until_stopped(server))
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        await channel.channel_ready()
+    assert not serving.done()
+    await server._server.stop(0)
+    with pytest.raises(RuntimeError, match="one has ended by itself"):
+        await serving
