@@ -1,12 +1,13 @@
-"""How errors quote what others wrote: escaped and shortened, since it may be anything, and of any length."""
+"""How errors quote what others sent: escaped and shortened, since it may be anything, and of any length."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 _LONGEST = 100
 _MOST_NAMES = 20
+_MOST_AXES = 16
 
 
 def quoted(value: object) -> str:
@@ -36,3 +37,10 @@ def quoted_names(names: Iterable[str]) -> str:
     if left_out:
         listed.append(f"and {left_out} more")
     return "[" + ", ".join(listed) + "]"
+
+
+def quoted_shape(shape: Sequence[int]) -> str:
+    """Quotes the shape of a tensor that a client sent: all of its axes, or the first of very many."""
+    if len(shape) <= _MOST_AXES:
+        return str(list(shape))
+    return str(list(shape[:_MOST_AXES])).replace("]", f", and {len(shape) - _MOST_AXES} more]")

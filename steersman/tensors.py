@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted_shape
 from steersman.v1 import common_pb2
 
 NUMPY_DTYPES: dict[common_pb2.DataType.ValueType, np.dtype[np.generic]] = {
@@ -103,15 +104,15 @@ def decode(tensor: common_pb2.Tensor) -> npt.NDArray[np.generic]:
         raise InvalidArgumentError(f"expected a known dtype, got number {tensor.dtype}")
     shape = tuple(tensor.shape)
     if shape and min(shape) < 0:
-        raise InvalidArgumentError(f"expected a shape without negative lengths, got {shape}")
+        raise InvalidArgumentError(f"expected a shape without negative lengths, got {quoted_shape(shape)}")
     data = tensor.data
     # Python's integers do not overflow, whatever the shape says.
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
-        raise InvalidArgumentError(f"expected {expected} bytes for {dtype.name}{list(shape)}, got {len(data)}")
+        raise InvalidArgumentError(f"expected {expected} bytes for {dtype.name}{quoted_shape(shape)}, got {len(data)}")
     return np.frombuffer(data, dtype=dtype).reshape(shape)
 
 
 def describe(dtype: common_pb2.DataType.ValueType, shape: Sequence[int]) -> str:
     """Writes dtype and shape for a message, such as `float32[4]`."""
-    return f"{dtype_name(dtype)}{list(shape)}"
+    return f"{dtype_name(dtype)}{quoted_shape(shape)}"

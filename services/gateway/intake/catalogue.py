@@ -14,6 +14,7 @@ from services.gateway.intake.resolution import Resolution
 from services.gateway.requests.statistics import Statistics
 from steersman.errors import NotFoundError, SteersmanError, UnavailableError
 from steersman.policy_names import parse_address
+from steersman.quoting import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Catalogue:
     def _version_of(self, name: str, alias: str) -> int:
         aliases = self._routing.get(name, _NEWEST).aliases
         if alias not in aliases:
-            raise NotFoundError(f"expected {_one_of(f'the aliases of policy {name!r}', aliases)}, got {alias!r}")
+            raise NotFoundError(f"expected {_one_of(f'the aliases of policy {name!r}', aliases)}, got {quoted(alias)}")
         return aliases[alias]
 
     def _nobody(self, name: str) -> SteersmanError:
@@ -158,9 +159,11 @@ class Catalogue:
         if name in self._dispatchers:
             return UnavailableError(f"expected a replica of policy {name!r}, but none is attached any more")
         if not self.is_settled:
-            return UnavailableError(f"this gateway has just started and does not know yet whether {name!r} is deployed")
+            return UnavailableError(
+                f"this gateway has just started and does not know yet whether {quoted(name)} is deployed"
+            )
         known = sorted({*self._dispatchers, *self._deployed})
-        return NotFoundError(f"expected {_one_of('the deployed policies', known)}, got {name!r}")
+        return NotFoundError(f"expected {_one_of('the deployed policies', known)}, got {quoted(name)}")
 
 
 def _one_of(kind: str, names: Iterable[object]) -> str:

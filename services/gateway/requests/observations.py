@@ -10,6 +10,7 @@ import numpy as np
 
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted_names, quoted_shape
 from steersman.v1 import common_pb2
 
 
@@ -146,7 +147,7 @@ def refuse_nonfinite(observation: Observation, formats: tuple[TensorFormat, ...]
 
 def _refuse_names(message: Mapping[str, WireTensor], formats: tuple[TensorFormat, ...]) -> None:
     expected = sorted(entry.name for entry in formats)
-    raise InvalidArgumentError(f"expected observation tensors named {expected}, got {sorted(message)}")
+    raise InvalidArgumentError(f"expected observation tensors named {expected}, got {quoted_names(sorted(message))}")
 
 
 def _refuse_tensor(tensor: WireTensor, expected: TensorFormat, others: tuple[int, bool]) -> None:
@@ -159,14 +160,16 @@ def _refuse_tensor(tensor: WireTensor, expected: TensorFormat, others: tuple[int
     if tuple(shape) != expected.shape and (tuple(shape[1:]) != expected.shape or shape[0] < 1):
         raise InvalidArgumentError(
             f"expected tensor {expected.name!r} of shape {list(expected.shape)}, or a batch of at least 1 of them, "
-            f"got shape {shape}"
+            f"got shape {quoted_shape(shape)}"
         )
     rows = 1 if tuple(shape) == expected.shape else shape[0]
     if len(tensor.data) != rows * expected.row_bytes:
         raise InvalidArgumentError(
-            f"expected {rows * expected.row_bytes} bytes of data for tensor {expected.name!r} of shape {shape}, "
-            f"got {len(tensor.data)}"
+            f"expected {rows * expected.row_bytes} bytes of data for tensor {expected.name!r} of shape "
+            f"{quoted_shape(shape)}, got {len(tensor.data)}"
         )
     size, batched = others
     before = f"a batch of {size}" if batched else "no batch axis"
-    raise InvalidArgumentError(f"expected {before} for tensor {expected.name!r} as for the others, got shape {shape}")
+    raise InvalidArgumentError(
+        f"expected {before} for tensor {expected.name!r} as for the others, got shape {quoted_shape(shape)}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from steersman.errors import InvalidArgumentError
 from steersman.inference.v1 import model_config_pb2
+from steersman.quoting import quoted
 from steersman.v1 import common_pb2
 
 _DATATYPES: dict[str, common_pb2.DataType.ValueType] = {
@@ -38,5 +39,5 @@ def read_datatype(name: str) -> common_pb2.DataType.ValueType:
     """
     found = _DATATYPES.get(name)
     if found is None:
-        raise InvalidArgumentError(f"expected a datatype among {', '.join(_DATATYPES)}, got {name!r}")
+        raise InvalidArgumentError(f"expected a datatype among {', '.join(_DATATYPES)}, got {quoted(name)}")
     return found

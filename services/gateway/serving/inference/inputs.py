@@ -11,6 +11,7 @@ from services.gateway.serving.inference.datatypes import read_datatype
 from steersman import tensors
 from steersman.errors import InvalidArgumentError
 from steersman.inference.v1 import inference_pb2
+from steersman.quoting import quoted, quoted_names
 from steersman.v1 import common_pb2
 
 _CONTENTS = {
@@ -70,7 +71,9 @@ def read_inputs(request: inference_pb2.ModelInferRequest) -> dict[str, InputTens
         for tensor in inputs:
             found[tensor.name] = InputTensor(read_datatype(tensor.datatype), tuple(tensor.shape), _typed(tensor))
     if len(found) != len(inputs):
-        raise InvalidArgumentError(f"expected each input once, got {sorted(tensor.name for tensor in inputs)}")
+        raise InvalidArgumentError(
+            f"expected each input once, got {quoted_names(sorted(tensor.name for tensor in inputs))}"
+        )
     return found
 
 
@@ -80,7 +83,7 @@ def _read_description(description: bytes) -> tuple[str, common_pb2.DataType.Valu
     tensor = inference_pb2.ModelInferRequest.InferInputTensor.FromString(description)
     if tensor.HasField("contents"):
         raise InvalidArgumentError(
-            f"expected no contents in input {tensor.name!r}, since the request has raw_input_contents"
+            f"expected no contents in input {quoted(tensor.name)}, since the request has raw_input_contents"
         )
     return tensor.name, read_datatype(tensor.datatype), tuple(tensor.shape)
 
@@ -90,9 +93,11 @@ def _typed(tensor: inference_pb2.ModelInferRequest.InferInputTensor) -> bytes:
     dtype = tensors.NUMPY_DTYPES[read_datatype(datatype)]
     field = _CONTENTS.get(datatype)
     if field is None:
-        raise InvalidArgumentError(f"expected input {tensor.name!r} in raw_input_contents, as {datatype} has to be")
+        raise InvalidArgumentError(
+            f"expected input {quoted(tensor.name)} in raw_input_contents, as {datatype} has to be"
+        )
     elements = getattr(tensor.contents, field)
     try:
         return np.fromiter(elements, dtype, len(elements)).tobytes()
     except OverflowError as error:
-        raise InvalidArgumentError(f"expected {datatype} elements in input {tensor.name!r}: {error}") from error
+        raise InvalidArgumentError(f"expected {datatype} elements in input {quoted(tensor.name)}: {error}") from error

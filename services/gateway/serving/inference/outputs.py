@@ -11,6 +11,7 @@ from services.gateway.requests.versions import Version
 from services.gateway.serving.inference.datatypes import DATATYPE_NAMES
 from steersman.errors import InvalidArgumentError
 from steersman.inference.v1 import inference_pb2
+from steersman.quoting import quoted, quoted_names
 
 _FINAL = "triton_final_response"
 _MAX_TEMPLATES = 1024
@@ -25,9 +26,9 @@ def check_outputs(version: Version, names: tuple[str, ...]) -> None:
     known = [*(entry.name for entry in version.action), *version.extras]
     for name in names:
         if name not in known:
-            raise InvalidArgumentError(f"expected outputs among {known}, got {name!r}")
+            raise InvalidArgumentError(f"expected outputs among {known}, got {quoted(name)}")
     if len(set(names)) != len(names):
-        raise InvalidArgumentError(f"expected each output once, got {list(names)}")
+        raise InvalidArgumentError(f"expected each output once, got {quoted_names(names)}")
 
 
 class ResponseWriter:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from steersman.errors import InvalidArgumentError
 from steersman.inference.v1 import inference_pb2
+from steersman.quoting import quoted
 
 _MAX_SEED = 2**64 - 1
 _HIGHEST_PRIORITY = 1
@@ -82,14 +83,16 @@ def _value(parameter: inference_pb2.InferParameter) -> object:
 def _flag(values: Mapping[str, object], name: str, *, default: bool = False) -> bool:
     value = values.get(name, default)
     if not isinstance(value, bool):
-        raise InvalidArgumentError(f"expected parameter {name!r} as a bool_param, got {value!r}")
+        raise InvalidArgumentError(f"expected parameter {name!r} as a bool_param, got {quoted(value)}")
     return value
 
 
 def _whole(values: Mapping[str, object], name: str, default: int | None) -> int | None:
     value = values.get(name, default)
     if value is not default and (isinstance(value, bool) or not isinstance(value, int)):
-        raise InvalidArgumentError(f"expected parameter {name!r} as an int64_param or a uint64_param, got {value!r}")
+        raise InvalidArgumentError(
+            f"expected parameter {name!r} as an int64_param or a uint64_param, got {quoted(value)}"
+        )
     return value
 
 
@@ -100,6 +103,6 @@ def _sequence_id(values: Mapping[str, object]) -> str:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidArgumentError(
-            f"expected parameter 'sequence_id' as an int64_param, a uint64_param or a string_param, got {value!r}"
+            f"expected parameter 'sequence_id' as an int64_param, a uint64_param or a string_param, got {quoted(value)}"
         )
     return str(value) if value else ""

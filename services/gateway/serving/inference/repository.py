@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from services.common.handlers import MAX_TEXT_BYTES
 from services.gateway.control.deployments import Deployments
 from services.gateway.intake.catalogue import Catalogue
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnavailableError
 from steersman.inference.v1 import inference_pb2
+from steersman.policy_names import MAX_VERSION
+from steersman.quoting import quoted
 from steersman.v1 import deployment_pb2
 
 _READY = "READY"
@@ -60,7 +63,7 @@ class Repository:
             deployment_pb2.DeployRequest(
                 policy=policy,
                 version=_version(request.parameters),
-                bundle_uri=_text(request.parameters, "bundle_uri"),
+                bundle_uri=_bundle_uri(request.parameters),
             ),
             actor,
         )
@@ -100,21 +103,34 @@ class Repository:
 
 def _version(parameters: Mapping[str, inference_pb2.ModelRepositoryParameter]) -> int:
     """Gives the version that is wanted; 0 for the newest."""
-    if "version" not in parameters:
+    value = _value(parameters, "version")
+    if value is None:
         return 0
-    parameter = parameters["version"]
-    if parameter.HasField("int64_param") and parameter.int64_param > 0:
-        return parameter.int64_param
-    digits = parameter.string_param
-    if digits.isascii() and digits.isdigit() and int(digits) > 0:
-        return int(digits)
-    raise InvalidArgumentError(f"expected parameter 'version' as a whole number of at least 1, got {parameter}")
+    # Digits that are too many for a version are not even counted.
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= len(str(MAX_VERSION)):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_VERSION:
+        raise InvalidArgumentError(
+            f"expected parameter 'version' as a whole number from 1 to {MAX_VERSION}, got {quoted(value)}"
+        )
+    return value
 
 
-def _text(parameters: Mapping[str, inference_pb2.ModelRepositoryParameter], name: str) -> str:
-    if name not in parameters:
+def _bundle_uri(parameters: Mapping[str, inference_pb2.ModelRepositoryParameter]) -> str:
+    """Gives where the bundle lies; empty for where the registry says."""
+    value = _value(parameters, "bundle_uri")
+    if value is None:
         return ""
-    parameter = parameters[name]
-    if not parameter.HasField("string_param"):
-        raise InvalidArgumentError(f"expected parameter {name!r} as a string_param, got {parameter}")
-    return parameter.string_param
+    if not isinstance(value, str) or len(value.encode()) > MAX_TEXT_BYTES:
+        raise InvalidArgumentError(
+            f"expected parameter 'bundle_uri' as a string_param of at most {MAX_TEXT_BYTES} bytes, got {quoted(value)}"
+        )
+    return value
+
+
+def _value(parameters: Mapping[str, inference_pb2.ModelRepositoryParameter], name: str) -> object:
+    """Gives the value of a parameter, of whatever kind; None if it is not there."""
+    if name not in parameters:
+        return None
+    kind = parameters[name].WhichOneof("parameter_choice")
+    return getattr(parameters[name], kind) if kind else ""
