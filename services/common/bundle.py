@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
 
+from services.common.files import read_bounded
 from services.common.manifest import FORMAT, read_manifest
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
@@ -58,7 +57,7 @@ class Bundle:
         Raises:
             InvalidArgumentError: If it is missing, too large, no regular file, or not what the manifest is about.
         """
-        model = _read_bounded(self.folder, MODEL, MAX_MODEL_BYTES)
+        model = read_bounded(self.model_path, MAX_MODEL_BYTES, inside=self.folder)
         digest = hashlib.sha256(model).hexdigest()
         if digest != self.spec.model_sha256:
             raise InvalidArgumentError(f"expected SHA-256 {self.spec.model_sha256} of {self.model_path}, got {digest}")
@@ -97,31 +96,8 @@ def read_bundle(folder: Path) -> Bundle:
     Raises:
         InvalidArgumentError: If a file is missing, too large, not what it should be, or does not match its hash.
     """
-    spec, provenance = read_manifest(_read_bounded(folder, MANIFEST, MAX_MANIFEST_BYTES), folder / MANIFEST)
+    path = folder / MANIFEST
+    spec, provenance = read_manifest(read_bounded(path, MAX_MANIFEST_BYTES, inside=folder), path)
     bundle = Bundle(folder, spec, provenance)
     bundle.read_model()
     return bundle
-
-
-def _read_bounded(folder: Path, name: str, limit: int) -> bytes:
-    """Reads a file of a bundle, which may be anything: a link to elsewhere, a pipe that never ends, a device."""
-    path = folder / name
-    try:
-        real = path.resolve(strict=True)
-        if not real.is_relative_to(folder.resolve()):
-            raise InvalidArgumentError(f"expected {path} inside of its bundle, got a link to {real}")
-        # Without blocking, since opening a pipe would wait for somebody to write into it.
-        with os.fdopen(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidArgumentError(f"expected {path} to be a regular file")
-            if status.st_size > limit:
-                raise InvalidArgumentError(f"expected at most {limit} bytes in {path}, got {status.st_size}")
-            # One more than there should be, in case it grows meanwhile.
-            content = file.read(limit + 1)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InvalidArgumentError(f"cannot read {path}: {reason}") from error
-    if len(content) > limit:
-        raise InvalidArgumentError(f"expected at most {limit} bytes in {path}, got more")
-    return content

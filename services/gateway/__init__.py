@@ -16,6 +16,7 @@ A request's way through the modules, in order:
 request, and in `message_stream`.
 
 All of it runs in one event loop: no module but the services, the stream and the waiting room awaits anything, and
-nothing needs a lock. Beside it, `deployments` tells Ray Serve which policies to run, each as one `application` with its
-`scaling`; `gateway` puts one process together, and `workers` runs several.
+nothing needs a lock. Beside it, `control` keeps what is wanted in the database: `deployments` carries out what is asked
+for, and the `reconciler` tells Ray Serve, through the adapter `ray_serve`. `gateway` puts one process together, with a
+supervisor for its background tasks, and health says if one cannot do its work; `workers` runs several.
 """

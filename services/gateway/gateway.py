@@ -6,8 +6,9 @@ import asyncio
 import time
 
 from services.common.server import Listener, Service, create_server
+from services.common.supervision import Supervisor
 from services.gateway.control.deployments import Deployments
-from services.gateway.control.ray_serve import RayServe
+from services.gateway.control.ray_serve.client import RayServe
 from services.gateway.control.registry import Registry
 from services.gateway.dispatch.admission import Limits
 from services.gateway.intake.catalogue import Catalogue
@@ -29,6 +30,7 @@ from steersman.settings import Settings, port_of
 from steersman.v1 import deployment_pb2, policy_pb2
 
 _EXPIRE_SECONDS = 0.05
+_ADMIN = deployment_pb2.DESCRIPTOR.services_by_name["DeploymentService"]
 
 
 def replica_addresses(settings: Settings) -> list[str]:
@@ -71,8 +73,15 @@ class Gateway:
         intake = Intake(self._catalogue, memory, waiting_room, reject_nonfinite=settings.reject_nonfinite)
         streams = OpenStreams(settings.max_connection_age_seconds)
         policies = PolicyService(self._catalogue, intake, waiting_room, streams)
+        self._supervisor = Supervisor(self._problems_changed)
         self._deployments = Deployments(
-            settings, replica_addresses(settings), self._ray_serve, self._registry, self._catalogue, waiting_room
+            settings,
+            replica_addresses(settings),
+            self._ray_serve,
+            self._registry,
+            self._catalogue,
+            waiting_room,
+            self._supervisor,
         )
         addresses = replica_addresses(settings)
         peers = Peers([*addresses[:worker], *addresses[worker + 1 :]], settings.max_message_bytes)
@@ -91,15 +100,12 @@ class Gateway:
             streams.finish()
             watching.close()
 
-        public = create_server(
+        self._public = create_server(
             settings,
             settings.gateway_address,
             [
                 Service(policy_pb2.DESCRIPTOR.services_by_name["PolicyService"], policies, carries_tensors=True),
-                Service(
-                    deployment_pb2.DESCRIPTOR.services_by_name["DeploymentService"],
-                    DeploymentService(self._deployments, watching),
-                ),
+                Service(_ADMIN, DeploymentService(self._deployments, watching)),
                 Service(
                     inference.DESCRIPTOR, inferences, inference.SERVICE_NAME, reflected=False, carries_tensors=True
                 ),
@@ -114,14 +120,18 @@ class Gateway:
             settings.max_message_bytes,
             settings.batch_timeout_seconds,
             watching.count,
+            self._supervisor,
         )
         # The public server stops first: what it has taken is still computed by the replicas that are attached.
-        self.servers: tuple[Listener, ...] = (public, replicas)
+        self.servers: tuple[Listener, ...] = (self._public, replicas)
 
     async def run(self) -> None:
         """Does what has to be done over and over, until cancelled."""
         try:
-            await asyncio.gather(self._deployments.follow(), self._expire())
+            await asyncio.gather(
+                self._deployments.follow(),
+                self._supervisor.repeat("expiry of requests and sessions", self._expire),
+            )
         finally:
             await self._ray_serve.close()
             await self._registry.close()
@@ -131,11 +141,15 @@ class Gateway:
 
         Asks for a replica where requests wait and there is none.
         """
-        while True:
-            await asyncio.sleep(_EXPIRE_SECONDS)
-            self._memory.expire(time.monotonic())
-            for dispatcher in self._catalogue:
-                if dispatcher.waiting:
-                    dispatcher.expire()
-                    if not dispatcher.versions:
-                        self._waiting_room.ask_for_replica(dispatcher.policy)
+        await asyncio.sleep(_EXPIRE_SECONDS)
+        self._memory.expire(time.monotonic())
+        for dispatcher in self._catalogue:
+            if dispatcher.waiting:
+                dispatcher.expire()
+                if not dispatcher.versions:
+                    self._waiting_room.ask_for_replica(dispatcher.policy)
+
+    async def _problems_changed(self) -> None:
+        """Has health say whether the admin API can bring about what it is asked for; the data plane goes on."""
+        self._deployments.overview.spread()
+        await self._public.set_serving(_ADMIN.full_name, serving=not self._supervisor.problems)

@@ -25,18 +25,28 @@ window needed. Between `up` and `down` lies a dead band: after a step up, the ne
 stay there for a whole window, before the step is taken back, which is why a steady load never makes it oscillate,
 however noisy it is.
 
-Ray Serve pickles this module by value for its controller, so it uses nothing but the standard library.
+Ray Serve pickles this module by value for its controller, so it uses nothing but the standard library. It is called
+there unguarded, so it trusts neither reports nor what it has kept itself.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
+
+_log = logging.getLogger("ray.serve")
 
 _OLDEST_REPORT_INTERVALS = 10
 """Replicas that have not reported for so many intervals hang or are gone; what they had to do shows at the others."""
+
+_LARGEST_FIGURE = 1e12
+_COMPLAIN_SECONDS = 60.0
+_STATE = "history"
+"""Under what Ray Serve keeps the history."""
 
 _LATEST = ("backlog_seconds", "queue_delay_seconds", "batch_seconds", "idle_seconds")
 
@@ -153,12 +163,12 @@ def decide(
     return decided, history
 
 
-def read_loads(metrics: Mapping[str, Mapping[Any, Sequence[Any]]], now: float, interval: float) -> list[ReplicaLoad]:
+def read_loads(metrics: object, now: float, interval: float) -> list[ReplicaLoad]:
     """Reads what replicas have reported.
 
     Args:
         metrics: By metric and replica the points of the latest reports, each with `timestamp` and `value`, oldest
-            first.
+            first; a replica of which that is not so counts as one that has not reported.
         now: Time, in seconds since the epoch.
         interval: Seconds between two reports, each of which brings several points.
 
@@ -166,22 +176,75 @@ def read_loads(metrics: Mapping[str, Mapping[Any, Sequence[Any]]], now: float, i
         The newest figures of each replica whose latest report is not too old; the load is the mean over the interval.
     """
     loads = []
-    for replica, points in metrics.get("load", {}).items():
-        newest = points[-1].timestamp
+    for replica, series in _fields(_fields(metrics).get("load")).items():
+        points = _points(series)
+        latest = {name: _points(_fields(_fields(metrics).get(name)).get(replica)) for name in _LATEST}
+        if not points or not all(latest.values()):
+            continue
+        newest, _ = points[-1]
         if newest < now - _OLDEST_REPORT_INTERVALS * interval:
             continue
-        recent = [point.value for point in points if point.timestamp > newest - 0.9 * interval]
-        latest = {name: metrics[name][replica][-1].value for name in _LATEST}
+        recent = [value for timestamp, value in points if timestamp > newest - 0.9 * interval]
+        figures = {name: found[-1][1] for name, found in latest.items()}
         loads.append(
             ReplicaLoad(
                 newest,
                 sum(recent) / len(recent),
-                latest["backlog_seconds"],
-                max(0.0, latest["queue_delay_seconds"] - 2 * latest["batch_seconds"]),
-                latest["idle_seconds"],
+                figures["backlog_seconds"],
+                max(0.0, figures["queue_delay_seconds"] - 2 * figures["batch_seconds"]),
+                figures["idle_seconds"],
             )
         )
     return loads
+
+
+def write_history(history: History | None) -> dict[str, Any]:
+    """Writes a history as plain values, which outlive this module: Ray Serve keeps them while it loads another one."""
+    if history is None:
+        return {}
+    return {
+        "needs": [(need.time, need.replicas) for need in history.needs],
+        "reported": history.reported,
+        "backlog_seconds": history.backlog_seconds,
+        "change": history.change,
+    }
+
+
+def read_history(state: object) -> History | None:
+    """Reads what `write_history` wrote; None if it is anything else, or there was none."""
+    fields = _fields(state)
+    pairs = fields.get("needs")
+    if not isinstance(pairs, (list, tuple)):
+        return None
+    needs = [
+        Need(float(pair[0]), float(pair[1]))
+        for pair in pairs
+        if isinstance(pair, (list, tuple)) and len(pair) == 2 and _is_figure(pair[0]) and _is_figure(pair[1])
+    ]
+    reported, backlog, change = (fields.get(name) for name in ("reported", "backlog_seconds", "change"))
+    if not needs or len(needs) < len(pairs):
+        return None
+    if not (_is_figure(reported) and _is_figure(backlog) and _is_figure(change)):
+        return None
+    return History(tuple(needs), reported, backlog, change)
+
+
+def _fields(value: object) -> Mapping[Any, Any]:
+    """Gives a mapping, an empty one for what is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _points(series: object) -> list[tuple[float, float]]:
+    """Gives time and value of each point that has both."""
+    if not isinstance(series, Iterable):
+        return []
+    pairs = [(getattr(point, "timestamp", None), getattr(point, "value", None)) for point in series]
+    return [(timestamp, value) for timestamp, value in pairs if _is_figure(timestamp) and _is_figure(value)]
+
+
+def _is_figure(value: object) -> TypeGuard[float]:
+    """Tells whether something is a number that can be reckoned with: none of the figures is ever near the limit."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _LARGEST_FIGURE
 
 
 def _backlog(loads: Sequence[ReplicaLoad]) -> float:
@@ -203,12 +266,20 @@ def _growth(change: float, earlier: float) -> float:
 class Autoscaler:
     """The policy as Ray Serve calls it: `autoscaling_config.policy` names this class and its arguments.
 
+    It never raises: Ray Serve calls it unguarded in its controller, where one exception would hold up all applications.
+
     Args:
-        **settings: Fields of `AutoscalingSettings`.
+        **settings: Fields of `AutoscalingSettings`. What is no field of it, or no number, is left out: the gateway that
+            wrote it may be newer.
     """
 
-    def __init__(self, **settings: float) -> None:
-        self._settings = AutoscalingSettings(**settings)
+    def __init__(self, **settings: object) -> None:
+        fields = AutoscalingSettings.__dataclass_fields__
+        known = {name: value for name, value in settings.items() if name in fields and _is_figure(value)}
+        if len(known) < len(settings):
+            _log.warning("the autoscaler does not know these settings: %s", sorted(settings.keys() - known.keys()))
+        self._settings = AutoscalingSettings(**known)
+        self._complained = -math.inf
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401 - ray.serve's AutoscalingContext
         """Decides how many replicas there are to be; Ray Serve sees to the limits.
@@ -217,14 +288,25 @@ class Autoscaler:
             context: What Ray Serve knows of the deployment.
 
         Returns:
-            How many, and what Ray Serve gives back with the next context.
+            How many, and what Ray Serve gives back with the next context. If something unexpected happens, as many as
+            there are to be so far, and nothing, so that the next decision begins a new window.
         """
+        try:
+            return self._decide(context)
+        except Exception:  # noqa: BLE001 - see above
+            # Ray Serve asks ten times a second.
+            if time.monotonic() > self._complained + _COMPLAIN_SECONDS:
+                self._complained = time.monotonic()
+                _log.exception("the autoscaler cannot decide; the number of replicas stays as it is")
+            return context.target_num_replicas, {}
+
+    def _decide(self, context: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401 - ray.serve's AutoscalingContext
         now, interval = context.current_time, context.config.metrics_interval_s
-        history: History | None = context.policy_state.get("history")
+        history = read_history(_fields(context.policy_state).get(_STATE))
         replicas = context.target_num_replicas
         # Between two reports there is nothing to decide. A little less than an interval, since Ray Serve asks coarsely;
         # and either way, since clocks are set back.
         if history is None or abs(now - history.needs[-1].time) > 0.9 * interval:
-            loads = read_loads(context.raw_metrics or {}, now, interval)
+            loads = read_loads(context.raw_metrics, now, interval)
             replicas, history = decide(self._settings, replicas, loads, history, now)
-        return replicas, {"history": history}
+        return replicas, {_STATE: write_history(history)}

@@ -126,6 +126,9 @@ class PolicyReplica:
                 continue
             except SteersmanError:
                 pass  # what is there now is no sound bundle, and will not become one
+            except Exception:  # noqa: BLE001 - a replica that no longer tries would only seem to be on its way
+                _log.exception("versions %s could not be held, unexpectedly; trying again", sorted(uris))
+                continue
             return
 
     def _load(self, version: int, uri: str, is_only: bool) -> PolicyRuntime:

@@ -122,12 +122,16 @@ def policies(as_json: JsonOption = False) -> None:
             .ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=CALL_SECONDS)
             .policies
         )
-        deployments = _list_deployments(deployment_pb2_grpc.DeploymentServiceStub(channel))
+        listed = _list_deployments(deployment_pb2_grpc.DeploymentServiceStub(channel))
+    deployments = listed.deployments
+    for problem in listed.problems:
+        note(f"Note: {problem}")
     if as_json:
         print_json(
             {
                 "policies": [plain(policy) for policy in served],
                 "deployments": [plain(deployment) for deployment in deployments],
+                "problems": list(listed.problems),
             }
         )
         return
@@ -151,14 +155,13 @@ def policies(as_json: JsonOption = False) -> None:
     print_table("Policies", columns, rows, "Nothing is deployed; deploy a policy with: steersman deploy POLICY")
 
 
-def _list_deployments(stub: deployment_pb2_grpc.DeploymentServiceStub) -> list[deployment_pb2.Deployment]:
+def _list_deployments(stub: deployment_pb2_grpc.DeploymentServiceStub) -> deployment_pb2.ListDeploymentsResponse:
     """Lists deployments; without Ray there are none, though there may be policies."""
     try:
-        return list(stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments)
+        return stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS)
     except grpc.RpcError as error:
         if isinstance(error, grpc.Call) and error.code() in _NO_RAY:
-            note(f"Note: {error.details()}")
-            return []
+            return deployment_pb2.ListDeploymentsResponse(problems=[error.details() or error.code().name])
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -42,7 +43,7 @@ class Database:
             parsed = make_url(url)
             self._name = parsed.render_as_string(hide_password=True)
             sqlite = parsed.get_backend_name() == "sqlite"
-            arguments: dict[str, Any] = {"timeout": _BUSY_SECONDS} if sqlite else {}
+            arguments = _connection_arguments(parsed)
             self._engine = create_engine(parsed, connect_args=arguments, pool_pre_ping=not sqlite)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
             raise FailedPreconditionError(f"expected a database that SQLAlchemy can open: {error}") from error
@@ -93,6 +94,9 @@ class Database:
             found = _migration_of(connection)
             if found == HEAD:
                 return
+            if connection.dialect.name == "postgresql":
+                # Takes as long as it takes.
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
             if found > HEAD:
                 raise FailedPreconditionError(
                     f"expected the database {self._name} to be at migration {HEAD} or before, but a newer Steersman "
@@ -120,8 +124,25 @@ class Database:
             yield
         except DBAPIError as error:
             raise UnavailableError(f"cannot use the database {self._name}: {error.orig}") from error
+        except json.JSONDecodeError as error:
+            raise UnavailableError(
+                f"expected JSON in the database {self._name}, where Steersman has written some, got {error.doc[:100]!r}"
+            ) from error
         except (SQLAlchemyError, sqlite3.Error) as error:
             raise UnavailableError(f"cannot use the database {self._name}: {error}") from error
+
+
+def _connection_arguments(url: URL) -> dict[str, Any]:
+    """Gives what the driver is told, so that nothing waits for ever for a lock, or for a server that is gone."""
+    if url.get_backend_name() == "sqlite":
+        return {"timeout": _BUSY_SECONDS}
+    if url.get_backend_name() == "postgresql" and url.get_driver_name() == "psycopg" and "options" not in url.query:
+        return {
+            "connect_timeout": int(_BUSY_SECONDS),
+            "tcp_user_timeout": int(2000 * _BUSY_SECONDS),
+            "options": f"-c lock_timeout={_BUSY_SECONDS:g}s -c statement_timeout={2 * _BUSY_SECONDS:g}s",
+        }
+    return {}
 
 
 def _migration_of(connection: Connection) -> str:

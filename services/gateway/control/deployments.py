@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Collection
 
+from services.common.supervision import Supervisor
 from services.gateway.control import descriptions
-from services.gateway.control.desired import AuditRecord, Change, DesiredPolicy, DesiredState
-from services.gateway.control.events import EventLog
-from services.gateway.control.ray_serve import RayServe
+from services.gateway.control.alias_mirror import AliasMirror
+from services.gateway.control.desired import AuditRecord, Change, DesiredState
+from services.gateway.control.overview import RECONCILER, Overview
+from services.gateway.control.ray_serve.client import RayServe
 from services.gateway.control.reconciler import Reconciler
 from services.gateway.control.registry import RegisteredVersion, Registry
 from services.gateway.control.scaling import Scale, read_scale
@@ -18,18 +19,15 @@ from services.gateway.control.shared_state import SharedState
 from services.gateway.dispatch.routes import Route
 from services.gateway.intake.catalogue import Catalogue, Routing
 from services.gateway.intake.waiting_room import WaitingRoom
-from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
+from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2
-
-_log = logging.getLogger(__name__)
 
 _POLICY_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _CHAMPION = "champion"
 _MAX_AUDIT = 1000
 _LONGEST_REASON = 1000
-_FAILED = deployment_pb2.DEPLOYMENT_STATE_FAILED
 
 
 class Deployments:
@@ -42,9 +40,10 @@ class Deployments:
         registry: The model registry.
         catalogue: Learns which policies are deployed and how they are routed; tells which replicas are attached.
         waiting_room: Learns which policies may be waited for.
+        supervisor: Keeps what happens in the background going.
 
     Attributes:
-        events: What happened to deployments.
+        overview: How far deployments are.
     """
 
     def __init__(
@@ -55,17 +54,18 @@ class Deployments:
         registry: Registry,
         catalogue: Catalogue,
         waiting_room: WaitingRoom,
+        supervisor: Supervisor,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._catalogue = catalogue
-        self._waiting_room = waiting_room
-        self.events = EventLog()
         self._enabled = bool(settings.ray_dashboard_url)
         catalogue.is_settled = not self._enabled
+        self._supervisor = supervisor
         self._shared = SharedState(settings.database, self._state_changed)
-        self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, self._looked)
-        self._mirroring: set[asyncio.Task[None]] = set()
+        self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, lambda: self.overview.spread())
+        self._aliases = AliasMirror(registry)
+        self.overview = Overview(self._shared, self._reconciler, supervisor, catalogue, waiting_room)
 
     async def deploy(self, request: deployment_pb2.DeployRequest, actor: str) -> deployment_pb2.Deployment:
         """Serves a version; see `DeploymentService.Deploy`, as for the other methods.
@@ -91,7 +91,7 @@ class Deployments:
             version, uris = newest.version, {newest.version: newest.bundle_uri}
         change = self._change(actor, request.policy, request.expected_revision)
         route = Route({version: 1.0})
-        return self._describe(await self._shared.call(lambda store: store.deploy(change, route, resize, uris)))
+        return self.overview.describe(await self._shared.call(lambda store: store.deploy(change, route, resize, uris)))
 
     async def undeploy(self, request: deployment_pb2.UndeployRequest, actor: str) -> None:
         """Stops serving a policy."""
@@ -103,23 +103,11 @@ class Deployments:
         """Lists all deployments, by policy."""
         self._check()
         state = await self._shared.call(lambda store: store.state())
-        leaving = {
-            name
-            for name, application in self._reconciler.applications.items()
-            if name not in state.policies and self._is_leaving(name, application["deployed_app_config"])
-        }
-        return [
-            self._describe(state.policies[name]) if name in state.policies else descriptions.leaving(name)
-            for name in sorted({*state.policies, *leaving})
-        ]
+        return self.overview.all(state)
 
-    def known(self) -> list[deployment_pb2.Deployment]:
-        """Lists the deployments that are wanted, by policy, as far as this process knows; without the database."""
-        return [self._describe(policy) for policy in self._shared.state.policies.values()]
-
-    def in_transition(self, policy: str) -> tuple[int, int]:
-        """Counts a policy's replicas that Ray Serve is starting, and those that it is stopping, as of the last look."""
-        return descriptions.in_transition(self._reconciler.applications.get(policy))
+    def problems(self) -> list[str]:
+        """Says what keeps this process from bringing about what is wanted."""
+        return [f"{task}: {problem}" for task, problem in self._supervisor.problems.items()]
 
     async def set_route(self, request: deployment_pb2.SetRouteRequest, actor: str) -> deployment_pb2.Deployment:
         """Splits a policy's traffic."""
@@ -133,7 +121,7 @@ class Deployments:
             )
         uris = await self._find(request.policy, route.versions)
         change = self._change(actor, request.policy, request.expected_revision)
-        return self._describe(await self._shared.call(lambda store: store.set_route(change, route, uris)))
+        return self.overview.describe(await self._shared.call(lambda store: store.set_route(change, route, uris)))
 
     async def set_alias(self, request: deployment_pb2.SetAliasRequest, actor: str) -> deployment_pb2.Deployment:
         """Points an alias at a version."""
@@ -144,8 +132,8 @@ class Deployments:
         uris = await self._find(request.policy, {version} - {0})
         change = self._change(actor, request.policy, request.expected_revision)
         policy = await self._shared.call(lambda store: store.set_alias(change, alias, version, uris))
-        self._mirror(policy.name, alias, version)
-        return self._describe(policy)
+        self._aliases.set(policy.name, alias, version)
+        return self.overview.describe(policy)
 
     async def promote(self, request: deployment_pb2.PromoteRequest, actor: str) -> deployment_pb2.Deployment:
         """Moves an alias and all traffic to a version."""
@@ -160,14 +148,14 @@ class Deployments:
         uris = await self._find(request.policy, {version} - {0})
         change = self._change(actor, request.policy, request.expected_revision, request.reason)
         policy = await self._shared.call(lambda store: store.promote(change, alias, version, from_alias, uris))
-        self._mirror(policy.name, alias, policy.aliases[alias])
-        return self._describe(policy)
+        self._aliases.set(policy.name, alias, policy.aliases[alias])
+        return self.overview.describe(policy)
 
     async def rollback(self, request: deployment_pb2.RollbackRequest, actor: str) -> deployment_pb2.Deployment:
         """Goes back to the route before."""
         self._check(request.policy)
         change = self._change(actor, request.policy, request.expected_revision)
-        return self._describe(await self._shared.call(lambda store: store.rollback(change)))
+        return self.overview.describe(await self._shared.call(lambda store: store.rollback(change)))
 
     async def audit(self, request: deployment_pb2.ListAuditRequest) -> list[AuditRecord]:
         """Lists what was changed, the latest first."""
@@ -180,11 +168,13 @@ class Deployments:
         if not self._enabled:
             return
         try:
-            await asyncio.gather(self._shared.run(), self._reconciler.run())
+            await asyncio.gather(
+                self._supervisor.repeat("the database", self._shared.step),
+                self._supervisor.repeat(RECONCILER, self._reconciler.step, self._reconciler.changed),
+                self._supervisor.repeat("aliases in the registry", self._aliases.step),
+            )
         finally:
             self._shared.close()
-            for task in self._mirroring:
-                task.cancel()
 
     def _change(self, actor: str, policy: str, expected_revision: int, reason: str = "") -> Change:
         dispatcher = self._catalogue.get(policy)
@@ -212,19 +202,6 @@ class Deployments:
         ]
         return {entry.version: entry.bundle_uri for entry in found}
 
-    def _mirror(self, policy: str, alias: str, version: int) -> None:
-        """Tells the registry of an alias. Best effort: this database is what counts."""
-
-        async def mirror() -> None:
-            try:
-                await self._registry.set_alias(policy, alias, version)
-            except SteersmanError as error:
-                _log.warning("alias %s@%s is not in the registry: %s", policy, alias, error)
-
-        task = asyncio.create_task(mirror())
-        self._mirroring.add(task)
-        task.add_done_callback(self._mirroring.discard)
-
     def _state_changed(self, state: DesiredState) -> None:
         self._catalogue.is_settled = True
         self._catalogue.set_routing(
@@ -233,32 +210,8 @@ class Deployments:
                 for name, policy in state.policies.items()
             }
         )
-        self._looked()
-        self._reconciler.wake()
-
-    def _looked(self) -> None:
-        # Before that, what is attached may well be deployed.
-        if self._shared.known:
-            found = self.known()
-            self.events.look(found)
-            self._catalogue.set_deployed(
-                {deployment.policy: deployment.message for deployment in found}, forget=self._reconciler.has_looked
-            )
-            self._waiting_room.expect({deployment.policy for deployment in found if deployment.state != _FAILED})
-
-    def _describe(self, policy: DesiredPolicy) -> deployment_pb2.Deployment:
-        return descriptions.describe(
-            policy,
-            self._catalogue.get(policy.name),
-            self._reconciler.applications.get(policy.name),
-            is_told=self._reconciler.is_as_wanted(policy.name),
-            problem=self._reconciler.problem,
-            requests_waiting=self._waiting_room.waiting(policy.name),
-        )
-
-    def _is_leaving(self, policy: str, config: dict[str, object] | None) -> bool:
-        """Tells whether an application that is not wanted is one of ours, of which Ray Serve may have forgotten all."""
-        return descriptions.is_policy(config) if config else self._catalogue.get(policy) is not None
+        self.overview.spread()
+        self._reconciler.changed.set()
 
 
 def _alias(alias: str) -> str:

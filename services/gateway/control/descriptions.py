@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 from services.gateway.control.desired import AuditRecord, DesiredPolicy
-from services.gateway.control.ray_serve import Application
+from services.gateway.control.ray_serve.applications import Application
 from services.gateway.control.scaling import Scale
-from services.gateway.control.serve_config import DEPLOYMENT, is_policy
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.routes import DEFAULT_TOLERANCE, Route, Shadow
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import deployment_pb2
-
-__all__ = ["describe", "in_transition", "is_policy", "leaving", "read_route", "write_audit"]
-
-_ERROR_CLASS = re.compile(r"^[\w.]*Error: ")
-
-_FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 
 
 def describe(
@@ -27,6 +17,7 @@ def describe(
     application: Application | None,
     *,
     is_told: bool,
+    conflict: str,
     problem: str,
     requests_waiting: int,
 ) -> deployment_pb2.Deployment:
@@ -37,6 +28,7 @@ def describe(
         dispatcher: Its dispatcher at this gateway, if it has one.
         application: Its application on Ray Serve, if there is one.
         is_told: Whether Ray Serve has been told all that is wanted.
+        conflict: Why Ray Serve must not be told, if an application of others is in the way.
         problem: What keeps the reconciler from its work, if anything does.
         requests_waiting: How many wait at this gateway for the first replica.
     """
@@ -61,9 +53,9 @@ def describe(
     )
     if dispatcher is not None and policy.route.shadow is not None:
         deployment.shadow.CopyFrom(dispatcher.shadow_statistics.message())
-    reason = _broken_version(dispatcher, policy.route)
+    reason = conflict or _broken_version(dispatcher, policy.route)
     if not reason and application is not None and is_told:
-        reason = _failure(application)
+        reason = application.failure
     if reason:
         deployment.state = deployment_pb2.DEPLOYMENT_STATE_FAILED
         deployment.message = reason
@@ -91,17 +83,6 @@ def leaving(policy: str) -> deployment_pb2.Deployment:
         state=deployment_pb2.DEPLOYMENT_STATE_DELETING,
         message="waits for its replicas to finish what they have",
     )
-
-
-def in_transition(application: Application | None) -> tuple[int, int]:
-    """Counts the replicas that Ray Serve is starting, and those that it is stopping.
-
-    Args:
-        application: The policy's application on Ray Serve, if there is one.
-    """
-    deployment = application.get("deployments", {}).get(DEPLOYMENT, {}) if application else {}
-    states = [replica["state"] for replica in deployment.get("replicas", ())]
-    return states.count("STARTING"), states.count("STOPPING") + states.count("PENDING_MIGRATION")
 
 
 def read_route(message: deployment_pb2.Route) -> Route:
@@ -149,8 +130,9 @@ def _write_route(route: Route) -> deployment_pb2.Route:
 
 def _wanted(application: Application | None, scale: Scale) -> int:
     """Tells how many replicas Ray Serve wants now, which it does not know before it has read the config."""
-    deployment = application.get("deployments", {}).get(DEPLOYMENT, {}) if application else {}
-    wanted: int = deployment.get("target_num_replicas", scale.min_replicas)
+    wanted = application.replicas_wanted if application else None
+    if wanted is None:
+        wanted = scale.min_replicas
     # The limits hold at once, the number of replicas follows.
     return min(max(wanted, scale.min_replicas), scale.max_replicas)
 
@@ -178,15 +160,3 @@ def _broken_version(dispatcher: Dispatcher | None, route: Route) -> str:
                 others = ", ".join(map(str, attachment.versions))
                 return attachment.failed_versions[version] + (f"; version {others} goes on" if others else "")
     return ""
-
-
-def _failure(application: dict[str, Any]) -> str:
-    """Takes the most telling message that Ray Serve has of a failure, without the traceback that may follow."""
-    if application["status"] not in _FAILED:
-        return ""
-    messages = [deployment["message"] for deployment in application.get("deployments", {}).values()]
-    text: str = next((message for message in messages if message), application.get("message", "")).strip()
-    if not text:
-        return "Ray Serve gives no reason; its log says more"
-    # The last line of a traceback is "package.module.ErrorClass: what happened".
-    return _ERROR_CLASS.sub("", text.splitlines()[-1])

@@ -12,6 +12,9 @@ from typing import Any
 from services.gateway.control.scaling import Scale
 from services.gateway.dispatch.routes import Route, Shadow
 
+NAME_LENGTH = 64
+"""The most characters of a policy's or an alias's name."""
+
 
 @dataclass(frozen=True, slots=True)
 class DesiredPolicy:
@@ -47,6 +50,21 @@ class DesiredState:
 
     revision: int = 0
     policies: Mapping[str, DesiredPolicy] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPolicy:
+    """A policy that runs on Ray Serve without being in the database.
+
+    Attributes:
+        version: The version that most traffic goes to.
+        uri: Where that one's bundle lies.
+        scale: How far it may be scaled.
+    """
+
+    version: int
+    uri: str
+    scale: Scale
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from services.gateway.control import serve_config
-from services.gateway.control.ray_serve import Application, RayServe
+from services.common.supervision import pause_seconds
+from services.gateway.control.conflicts import find_conflicts
+from services.gateway.control.ray_serve.applications import Application, ApplicationConfig, Instance
+from services.gateway.control.ray_serve.client import RayServe
+from services.gateway.control.ray_serve.writing import covers, read_running_policy, write_application
 from services.gateway.control.shared_state import SharedState
-from steersman.errors import SteersmanError
+from steersman.errors import InvalidArgumentError, SteersmanError, UnavailableError
 from steersman.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 1.0
-_FIRST_RETRY_SECONDS = 0.5
-_MAX_RETRY_SECONDS = 5.0
 _LEASE = "reconciler"
 _LEASE_SECONDS = 10.0
 _EMPTY_LOOKS = 3
@@ -39,11 +38,12 @@ class Reconciler:
         gateways: Internal addresses of all gateways.
         ray_serve: Ray Serve.
         shared: What is wanted.
-        on_look: Told after each look.
+        on_look: Called after each look, whether it succeeded or not.
 
     Attributes:
         applications: What runs, as of the last look that succeeded.
-        problem: What keeps it from its work, in words; empty if nothing does.
+        has_looked: Whether the last look succeeded.
+        changed: Set when something has changed, so that it looks at once.
     """
 
     def __init__(
@@ -60,30 +60,17 @@ class Reconciler:
         self._shared = shared
         self._on_look = on_look
         self._holder = secrets.token_hex(8)
-        self._changed = asyncio.Event()
         self._adopted = False
         self._empty_looks = 0
-        self._attempts = 0
-        self._retry_at = 0.0
-        self._trouble = ""
-        self._looked = False
+        self._told = 0
+        self._due = 0.0
+        self.changed = asyncio.Event()
+        self.has_looked = False
         self.applications: Mapping[str, Application] = {}
 
-    @property
-    def problem(self) -> str:
-        """What keeps it from its work, in words; empty if nothing does."""
-        if not self._trouble:
-            return ""
-        return f"{self._trouble}; next try in {max(0.0, self._retry_at - time.monotonic()):.0f} s"
-
-    @property
-    def has_looked(self) -> bool:
-        """Whether the last look succeeded."""
-        return self._looked and not self._trouble
-
-    def wake(self) -> None:
-        """Has it look at once, since something has changed."""
-        self._changed.set()
+    def conflicts(self) -> dict[str, str]:
+        """Gives the wanted policies that wait for an application of others, and why, as of the last look."""
+        return find_conflicts(self._shared.state.policies, self.applications)
 
     def is_as_wanted(self, policy: str) -> bool:
         """Tells whether Ray Serve has been told all that is wanted of a policy."""
@@ -91,79 +78,104 @@ class Reconciler:
         found = self.applications.get(policy)
         if wanted is None or found is None:
             return wanted is None and found is None
-        if found["status"] == "DELETING" or not found["deployed_app_config"]:
+        if not found.is_policy or found.config is None:
             return False
-        return serve_config.covers(
-            found["deployed_app_config"], serve_config.application(self._settings, self._gateways, wanted)
-        )
+        return covers(found.config, write_application(self._settings, self._gateways, wanted))
 
-    async def run(self) -> None:
-        """Does its work until cancelled."""
-        while True:
-            self._changed.clear()
-            try:
-                await self._look()
-                self._trouble = ""
-            except SteersmanError as error:
-                self._attempts += 1
-                if not self._trouble:
-                    _log.warning("%s", error)
-                self._trouble = str(error)
-            delay = _retry_seconds(self._attempts) if self._attempts else _LOOK_SECONDS
-            self._retry_at = time.monotonic() + delay
+    async def step(self) -> None:
+        """Waits until it is time or something has changed, then looks once, and acts on what it sees.
+
+        Raises:
+            SteersmanError: What keeps it from its work.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._due - time.monotonic())):
+                await self.changed.wait()
+        self.changed.clear()
+        # After an error it is for the supervisor to pause.
+        self._due = 0.0
+        self.has_looked = False
+        try:
+            await self._look()
+            self._due = time.monotonic() + (pause_seconds(self._told) if self._told else _LOOK_SECONDS)
+        finally:
             self._on_look()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._changed.wait()
 
     async def _look(self) -> None:
-        applications = await self._ray_serve.applications()
-        if not applications and self.applications and self._empty_looks < _EMPTY_LOOKS:
-            self._empty_looks += 1
+        instance = await self._ray_serve.instance()
+        if self._seems_to_restart(instance):
             return
-        self._empty_looks = 0
-        self._looked = True
-        self.applications = applications
+        self.has_looked = True
+        self.applications = instance.applications
         if not self._shared.known:
             return
         await self._adopt()
-        if all(self.is_as_wanted(name) for name in {*self._shared.state.policies, *self._policies()}):
-            self._attempts = 0
+        if self._all_as_wanted():
+            self._told = 0
             return
         if not await self._shared.call(lambda store: store.acquire_lease(_LEASE, self._holder, _LEASE_SECONDS)):
             return  # another process is at it, or has just died; the next look tells
         # Grows also if Ray Serve accepts what it is told and does something else.
-        self._attempts += 1
+        self._told += 1
         prolonging = asyncio.create_task(self._prolong())
         try:
-            await self._ray_serve.replace(self._wanted())
+            await self._tell()
         finally:
             prolonging.cancel()
             await self._shared.call(lambda store: store.release_lease(_LEASE, self._holder))
-        self.applications = await self._ray_serve.applications()
 
-    def _wanted(self) -> list[Application]:
-        """Lists what there shall be: everything that is wanted, and what is not Steersman's as it is."""
-        others = [
-            found["deployed_app_config"]
-            for name, found in self.applications.items()
-            if found["status"] != "DELETING"
-            and found["deployed_app_config"]
-            and not serve_config.is_policy(found["deployed_app_config"])
-            and name not in self._shared.state.policies
-        ]
-        return others + [
-            serve_config.application(self._settings, self._gateways, policy)
-            for policy in self._shared.state.policies.values()
-        ]
+    async def _tell(self) -> None:
+        """Tells Ray Serve what is wanted, as holder of the lease.
 
-    def _policies(self) -> dict[str, dict[str, Any]]:
-        """Gives the configs of the policies that run and are to stay, as far as Ray Serve knows."""
-        return {
-            name: found["deployed_app_config"]
-            for name, found in self.applications.items()
-            if found["status"] != "DELETING" and serve_config.is_policy(found["deployed_app_config"])
-        }
+        Ray Serve takes only the whole set, and deletes what is not in it. So what others have is read again at the last
+        moment; what somebody declares between that and the call is lost, which no client of Ray Serve's can help.
+        """
+        instance = await self._ray_serve.instance()
+        if self._seems_to_restart(instance):
+            return
+        self.applications = instance.applications
+        if self._all_as_wanted():
+            return
+        await self._ray_serve.replace(self._wanted(), instance.target_capacity)
+        self.applications = (await self._ray_serve.instance()).applications
+
+    def _seems_to_restart(self, instance: Instance) -> bool:
+        """Tells whether nothing runs all of a sudden, which is not believed at once."""
+        if instance.applications or not self.applications or self._empty_looks >= _EMPTY_LOOKS:
+            self._empty_looks = 0
+            return False
+        self._empty_looks += 1
+        return True
+
+    def _all_as_wanted(self) -> bool:
+        """Tells whether there is nothing to tell Ray Serve."""
+        conflicts = self.conflicts()
+        wanted = self._shared.state.policies.keys() - conflicts.keys()
+        running = {name for name, found in self.applications.items() if found.is_policy}
+        return all(self.is_as_wanted(name) for name in wanted) and running <= wanted
+
+    def _wanted(self) -> list[ApplicationConfig]:
+        """Lists what there shall be: all that is wanted and can be, and what others have declared as it is.
+
+        Raises:
+            UnavailableError: If Ray Serve does not say what another's application was declared with.
+        """
+        conflicts = self.conflicts()
+        wanted = [
+            write_application(self._settings, self._gateways, policy)
+            for name, policy in self._shared.state.policies.items()
+            if name not in conflicts
+        ]
+        others = []
+        for found in self.applications.values():
+            if found.is_foreign and found.is_declared:
+                if found.config is None:
+                    raise UnavailableError(
+                        f"expected the config of application {found.name!r}, which is not Steersman's, but Ray Serve "
+                        "does not give it; nothing can be changed without deleting that one"
+                    )
+                others.append(found.config)
+        return others + wanted
 
     async def _adopt(self) -> None:
         """Takes over what ran before there was a database, so that a new one does not end it."""
@@ -173,23 +185,21 @@ class Reconciler:
             if not await self._shared.call(lambda store: store.acquire_lease(_LEASE, self._holder, _LEASE_SECONDS)):
                 return
             found = {}
-            for name, config in self._policies().items():
-                try:
-                    found[name] = serve_config.adoptable(config)
-                except (LookupError, TypeError, ValueError) as error:
-                    _log.warning("cannot adopt %s, which runs on Ray Serve: %s", name, error)
+            for name, application in self.applications.items():
+                if application.is_policy and application.config is not None:
+                    try:
+                        found[name] = read_running_policy(application.config)
+                    except InvalidArgumentError as error:
+                        _log.warning("cannot adopt %s, which runs on Ray Serve: %s", name, error)
             await self._shared.call(lambda store: store.adopt(found))
         self._adopted = True
 
     async def _prolong(self) -> None:
         while True:
             await asyncio.sleep(_LEASE_SECONDS / 3)
-            with contextlib.suppress(SteersmanError):
+            try:
                 await self._shared.call(lambda store: store.acquire_lease(_LEASE, self._holder, _LEASE_SECONDS))
-
-
-def _retry_seconds(attempts: int) -> float:
-    # Jitter, so that gateways which lost Ray together do not come back together.
-    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-    longest: float = min(_FIRST_RETRY_SECONDS * 2 ** min(attempts, 10), _MAX_RETRY_SECONDS)
-    return longest * jitter
+            except SteersmanError as error:
+                _log.warning("the lease may be lost: %s", error)
+            except Exception:  # noqa: BLE001 - the next time may succeed, and meanwhile the work goes on
+                _log.exception("prolonging the lease failed unexpectedly")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
-from steersman.errors import NotFoundError, UnavailableError
+from services.gateway.control.rest import Part, RestClient
+from steersman.errors import InvalidArgumentError, NotFoundError
+
+_CALL_SECONDS = 20.0
+_REFUSED = {httpx.codes.BAD_REQUEST, httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY}
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Registry:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._client = httpx.AsyncClient(base_url=f"{url}/api/2.0/mlflow/", timeout=10.0)
+        self._client = RestClient(f"MLflow at {url}", url, httpx.Timeout(10.0), _CALL_SECONDS)
 
     async def find(self, policy: str, version: int) -> RegisteredVersion:
         """Finds a version.
@@ -43,7 +46,8 @@ class Registry:
 
         Raises:
             NotFoundError: If it is not registered.
-            UnavailableError: If the registry cannot be reached or answers with an error.
+            InvalidArgumentError: If the registry refuses to look for it.
+            UnavailableError: If the registry cannot be reached, or answers something else.
         """
         found = await self._newest(policy) if version == 0 else await self._get(policy, version)
         if found is None:
@@ -55,41 +59,45 @@ class Registry:
         """Points an alias of the registered model at a version; at 0, takes it away. An unregistered one is left alone.
 
         Raises:
-            UnavailableError: If the registry cannot be reached or answers with an error.
+            InvalidArgumentError: If the registry refuses the alias, which it will do again.
+            UnavailableError: If the registry cannot be reached, or answers something else.
         """
         fields = {"name": policy, "alias": alias} | ({"version": str(version)} if version else {})
-        await self._ask("registered-models/alias", fields, "POST" if version else "DELETE")
+        await self._call("registered-models/alias", fields, "POST" if version else "DELETE")
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._client.aclose()
+        await self._client.close()
 
     async def _newest(self, policy: str) -> RegisteredVersion | None:
         # The name was checked against a pattern without quotes.
-        answer = await self._ask(
+        answer = await self._call(
             "model-versions/search",
             {"filter": f"name='{policy}'", "max_results": "1", "order_by": "version_number DESC"},
         )
-        versions = answer.get("model_versions", []) if answer else []
-        return _read(versions[0]) if versions else None
+        versions = answer.optional("model_versions") if answer else None
+        return next((_read(entry) for entry in versions.elements()), None) if versions else None
 
     async def _get(self, policy: str, version: int) -> RegisteredVersion | None:
-        answer = await self._ask("model-versions/get", {"name": policy, "version": str(version)})
-        return _read(answer["model_version"]) if answer else None
+        answer = await self._call("model-versions/get", {"name": policy, "version": str(version)})
+        return _read(answer.field("model_version")) if answer else None
 
-    async def _ask(self, endpoint: str, fields: dict[str, str], method: str = "GET") -> dict[str, Any] | None:
-        arguments: dict[str, Any] = {"params": fields} if method == "GET" else {"json": fields}
-        try:
-            response = await self._client.request(method, endpoint, **arguments)
-        except httpx.HTTPError as error:
-            raise UnavailableError(f"cannot reach MLflow at {self._url}: {error or type(error).__name__}") from error
+    async def _call(self, endpoint: str, fields: dict[str, str], method: str = "GET") -> Part | None:
+        """Calls an endpoint; None if what it is about does not exist."""
+        path = f"/api/2.0/mlflow/{endpoint}"
+        if method == "GET":
+            response = await self._client.request(method, path, params=fields)
+        else:
+            response = await self._client.request(method, path, json=fields)
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        if response.is_error:
-            raise UnavailableError(f"MLflow at {self._url} answered {response.status_code}: {response.text[:200]}")
-        answer: dict[str, Any] = response.json()
-        return answer
+        refusal = self._client.refusal(response)
+        if response.status_code in _REFUSED:
+            raise InvalidArgumentError(str(refusal))
+        if not response.is_success:
+            raise refusal
+        return self._client.json(response)
 
 
-def _read(entry: dict[str, str]) -> RegisteredVersion:
-    return RegisteredVersion(int(entry["version"]), entry["source"])
+def _read(entry: Part) -> RegisteredVersion:
+    return RegisteredVersion(entry.field("version").integer(), entry.field("source").text())

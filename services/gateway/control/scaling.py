@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from steersman.errors import InvalidArgumentError
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2
 
 MAX_REPLICAS = 1000
-
-_AUTOSCALER = "services.policy.autoscaling:Autoscaler"
 
 
 @dataclass(frozen=True)
@@ -67,60 +64,6 @@ def read_scale(request: deployment_pb2.DeployRequest, kept: Scale | None, settin
         most,
         _amount("CPUs", request.replica_cpus) if request.HasField("replica_cpus") else kept.replica_cpus,
         _amount("GPUs", request.replica_gpus) if request.HasField("replica_gpus") else kept.replica_gpus,
-    )
-
-
-def autoscaling_config(scale: Scale, settings: Settings) -> dict[str, Any]:
-    """Writes the `autoscaling_config` of a Serve deployment.
-
-    It is written also where the number of replicas is fixed: Ray Serve starts to collect reports only in replicas that
-    have one from the beginning.
-
-    Args:
-        scale: How far the policy may be scaled.
-        settings: What the autoscaler aims at.
-    """
-    interval = settings.autoscaling_interval_seconds
-    return {
-        "min_replicas": scale.min_replicas,
-        "max_replicas": scale.max_replicas,
-        "metrics_interval_s": interval,
-        # Replicas make a report every fifth of this, and send those of as long each interval; the window that the
-        # autoscaler looks back on is its own.
-        "look_back_period_s": 2.5 * interval,
-        # The autoscaler decides when; Ray Serve is to do it at once.
-        "upscale_delay_s": 0.0,
-        "downscale_delay_s": 0.0,
-        "downscale_to_zero_delay_s": 0.0,
-        "policy": {
-            "policy_function": _AUTOSCALER,
-            "policy_kwargs": {
-                "target_share": settings.autoscaling_target_share,
-                "look_back_seconds": settings.autoscaling_look_back_seconds,
-                "drain_seconds": settings.autoscaling_drain_seconds,
-                "idle_seconds": settings.autoscaling_idle_seconds,
-            },
-        },
-    }
-
-
-def actor_options(scale: Scale) -> dict[str, float]:
-    """Writes the `ray_actor_options` of a Serve deployment."""
-    options = {"num_cpus": scale.replica_cpus}
-    if scale.replica_gpus:
-        options["num_gpus"] = scale.replica_gpus
-    return options
-
-
-def written_scale(deployment: dict[str, Any]) -> Scale:
-    """Reads the scale back from the config of a Serve deployment that was written from it.
-
-    Args:
-        deployment: The config, with what `autoscaling_config` and `actor_options` gave.
-    """
-    limits, options = deployment["autoscaling_config"], deployment["ray_actor_options"]
-    return Scale(
-        limits["min_replicas"], limits["max_replicas"], options.get("num_cpus", 0.0), options.get("num_gpus", 0.0)
     )
 
 

@@ -7,22 +7,22 @@ loaded there too, by gateways with a control plane only.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from services.gateway.control.desired import DesiredState
-from steersman.errors import SteersmanError, UnavailableError
+from steersman.errors import UnavailableError
 
 if TYPE_CHECKING:
     from services.gateway.control.store import Store
 
-_log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 _POLL_SECONDS = 0.3
 _OPEN_SECONDS = 10.0
+_CALL_SECONDS = 20.0
+"""Longer than the database's own limits, which say more; it is for a database that does not even keep to these."""
 _THREADS = 4
 
 
@@ -35,7 +35,6 @@ class SharedState:
 
     Attributes:
         state: What is wanted, as far as this process knows.
-        known: Whether it has been read at all.
     """
 
     def __init__(self, url: str, on_change: Callable[[DesiredState], None]) -> None:
@@ -45,6 +44,7 @@ class SharedState:
         self._store: Store | None = None
         self._opened = asyncio.Event()
         self._problem = "it is being opened"
+        self._is_told = True
         self.state = DesiredState()
 
     @property
@@ -68,37 +68,39 @@ class SharedState:
         await self._follow()
         return result
 
-    async def run(self) -> None:
-        """Opens the database and follows it, until cancelled. While it cannot be used, what was known stays."""
-        reported = ""
-        while True:
-            try:
-                if self._store is None:
-                    self._store = await self._in_thread(lambda: _open(self._url))
-                await self._follow()
-                if reported:
-                    _log.info("the database can be used again")
-                reported = ""
-            except SteersmanError as error:
-                self._problem = str(error)
-                if self._problem != reported:
-                    _log.warning("%s", error)
-                reported = self._problem
-            await asyncio.sleep(_POLL_SECONDS)
+    async def step(self) -> None:
+        """Opens the database if it is not open yet, and looks for changes once; for a supervisor to repeat.
+
+        While the database cannot be used, what was known stays.
+
+        Raises:
+            UnavailableError: If the database cannot be used.
+            FailedPreconditionError: If it is not one for this gateway.
+        """
+        try:
+            if self._store is None:
+                self._store = await self._in_thread(lambda: _open(self._url))
+            await self._follow()
+        except Exception as error:
+            self._problem = str(error)
+            raise
+        await asyncio.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
         """Lets the threads go once they have finished what they do."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _follow(self) -> None:
-        if self.known and await self._run(lambda store: store.revision()) == self.state.revision:
-            return
-        state = await self._run(lambda store: store.state())
-        if self.known and state.revision <= self.state.revision:
-            return  # another call was quicker
-        self.state = state
-        self._opened.set()
-        self._on_change(state)
+        if not self.known or await self._run(lambda store: store.revision()) != self.state.revision:
+            state = await self._run(lambda store: store.state())
+            if not self.known or state.revision > self.state.revision:  # else another call was quicker
+                self.state = state
+                self._is_told = False
+                self._opened.set()
+        if not self._is_told:
+            # Whoever is told and fails is told again.
+            self._on_change(self.state)
+            self._is_told = True
 
     async def _run(self, operation: Callable[[Store], _Result]) -> _Result:
         store = self._store
@@ -106,7 +108,11 @@ class SharedState:
         return await self._in_thread(lambda: operation(store))
 
     async def _in_thread(self, function: Callable[[], _Result]) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        try:
+            async with asyncio.timeout(_CALL_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        except TimeoutError:
+            raise UnavailableError(f"the database has not answered within {_CALL_SECONDS:g} s") from None
 
 
 def _open(url: str) -> Store:

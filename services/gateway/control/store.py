@@ -19,6 +19,7 @@ from services.gateway.control.desired import (
     Change,
     DesiredPolicy,
     DesiredState,
+    RunningPolicy,
     describe,
     route_from_json,
     route_to_json,
@@ -26,7 +27,7 @@ from services.gateway.control.desired import (
 from services.gateway.control.models import AliasRow, AuditRow, LeaseRow, PolicyRow, RouteRow, StateRow, VersionRow
 from services.gateway.control.scaling import Scale
 from services.gateway.dispatch.routes import Route
-from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError
+from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError, UnavailableError
 
 MAX_ROUTES: Final = 50
 """Routes that are kept of a policy, to roll back to."""
@@ -219,17 +220,18 @@ class Store:
         with self._database.reading() as session:
             return session.execute(select(StateRow.adopted)).scalar_one()
 
-    def adopt(self, deployments: Mapping[str, tuple[int, str, Scale]]) -> None:
+    def adopt(self, running: Mapping[str, RunningPolicy]) -> None:
         """Takes over what ran before there was this database. For one process at a time.
 
         Args:
-            deployments: For each policy its version, that one's bundle, and its scale.
+            running: What runs, by policy.
         """
         deployed = self.state().policies
-        for policy, (version, uri, scale) in deployments.items():
+        for policy, found in running.items():
             if policy not in deployed:
                 change = Change("adopted from Ray Serve", policy)
-                self.deploy(change, Route({version: 1.0}), lambda _, found=scale: found, {version: uri})  # type: ignore[misc]
+                route, uris = Route({found.version: 1.0}), {found.version: found.uri}
+                self.deploy(change, route, lambda _, scale=found.scale: scale, uris)  # type: ignore[misc]
         # Last, so that whoever is killed before leaves it to the next one.
         with self._database.writing() as session:
             session.execute(update(StateRow).values(adopted=True))
@@ -296,6 +298,20 @@ def _policies() -> Select[PolicyRow]:
 
 
 def _desired(row: PolicyRow) -> DesiredPolicy:
+    """Reads a policy.
+
+    Raises:
+        UnavailableError: If the database says something that Steersman has never written.
+    """
+    try:
+        return _read_policy(row)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UnavailableError(
+            f"expected policy {row.name!r} in the database as Steersman writes it, got something else: {error!r}"
+        ) from error
+
+
+def _read_policy(row: PolicyRow) -> DesiredPolicy:
     routes = [route_from_json(entry.route) for entry in row.routes[-2:]]
     route, before = routes[-1], routes[0] if len(routes) > 1 else None
     aliases = {entry.name: entry.version for entry in sorted(row.aliases, key=lambda entry: entry.name)}

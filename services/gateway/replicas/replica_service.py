@@ -36,6 +36,7 @@ class ReplicaService:
         batch_timeout: Seconds that a replica may take to answer a batch, or to announce itself, until it is taken for
             lost; less for one that has always been much faster, and more for a batch that is so much larger.
         count: Gives what other gateway processes may ask for.
+        supervisor: Keeps what happens in the background going.
 
     Attributes:
         address: Where it listens; with the real port where port 0 was asked for.
@@ -52,7 +53,9 @@ class ReplicaService:
         max_message_bytes: int,
         batch_timeout: float,
         count: Callable[[], activity_pb2.GatewayCounts],
+        supervisor: Supervisor,
     ) -> None:
+        self._supervisor = supervisor
         self._catalogue = catalogue
         self._waiting_room = waiting_room
         self._count = count
@@ -67,7 +70,7 @@ class ReplicaService:
     async def start(self) -> None:
         """Starts to listen."""
         self._server = await sockets.listen(self._socket, self._connection)
-        self._watching = asyncio.create_task(Supervisor().repeat("watching replicas", self._watch))
+        self._watching = asyncio.create_task(self._supervisor.repeat("watching replicas", self._watch))
         _log.info("listening for replicas on %s", self.address)
 
     async def stop(self) -> None:

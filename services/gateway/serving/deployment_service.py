@@ -44,7 +44,9 @@ class DeploymentService(deployment_pb2_grpc.DeploymentServiceServicer):
         self, request: deployment_pb2.ListDeploymentsRequest, context: _Context
     ) -> deployment_pb2.ListDeploymentsResponse:
         """Lists all deployments."""
-        return deployment_pb2.ListDeploymentsResponse(deployments=await self._deployments.deployments())
+        return deployment_pb2.ListDeploymentsResponse(
+            deployments=await self._deployments.deployments(), problems=self._deployments.problems()
+        )
 
     async def SetRoute(
         self, request: deployment_pb2.SetRouteRequest, context: _Context

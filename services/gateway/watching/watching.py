@@ -61,7 +61,7 @@ class Watching:
             raise InvalidArgumentError(
                 f"expected an interval of {_SHORTEST_MILLISECONDS} to {_LONGEST_MILLISECONDS} ms, got {milliseconds}"
             )
-        window, events = Window(), self._deployments.events
+        window, events = Window(), self._deployments.overview.events
         newest, due = events.newest, time.monotonic()
         while not self._closed.is_set():
             counts = [self.count(), *await self._peers.counts()]
@@ -84,7 +84,7 @@ class Watching:
     def _policies(
         self, activities: dict[str, activity_pb2.Activity], processes: int
     ) -> list[deployment_pb2.WatchedPolicy]:
-        deployments = {deployment.policy: deployment for deployment in self._deployments.known()}
+        deployments = {deployment.policy: deployment for deployment in self._deployments.overview.known()}
         watched = []
         for name in sorted({*deployments, *(dispatcher.policy for dispatcher in self._catalogue)}):
             dispatcher = self._catalogue.get(name)
@@ -97,7 +97,7 @@ class Watching:
                     replicas_ready=len(dispatcher.attachments) if dispatcher else 0,
                 )
             activity = activities.get(name) or activity_pb2.Activity(gateway_processes=processes)
-            activity.replicas_starting, activity.replicas_draining = self._deployments.in_transition(name)
+            activity.replicas_starting, activity.replicas_draining = self._deployments.overview.in_transition(name)
             describe_versions(activity, deployment, dispatcher)
             watched.append(deployment_pb2.WatchedPolicy(deployment=deployment, activity=activity))
         return watched

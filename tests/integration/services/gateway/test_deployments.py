@@ -205,7 +205,7 @@ def test_while_ray_is_away_deployments_say_what_they_wait_for(tmp_path: Path) ->
         waiting = wait_for(stub, "patient", lambda found: found is not None and "next try" in found.message)
         assert waiting is not None
         assert waiting.state == deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
-        assert "waits for Ray Serve: cannot reach Ray at http://127.0.0.1" in waiting.message
+        assert "waits for Ray Serve: cannot reach Ray's dashboard at http://127.0.0.1" in waiting.message
 
 
 def test_without_a_control_plane_nothing_can_be_deployed(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_links_may_not_leave_the_bundle(tmp_path: Path, name: str) -> None:
     write_linear_bundle(folder)
     (folder / name).rename(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
-    with pytest.raises(InvalidArgumentError, match="inside of its bundle"):
+    with pytest.raises(InvalidArgumentError, match=r"inside of .*, got a link to"):
         bundle.read_bundle(folder)
     # As in a mounted configuration, whose files are links to another folder inside.
     inside = folder / "inside"

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.control.scaling import Scale, autoscaling_config
+from services.gateway.control.ray_serve.writing import autoscaling_config
+from services.gateway.control.scaling import Scale
 from services.policy.autoscaling import AutoscalingSettings, History, Need, ReplicaLoad, decide, read_loads
 from services.policy.load import LoadMeter
 from steersman.settings import Settings

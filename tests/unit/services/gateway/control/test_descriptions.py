@@ -1,9 +1,8 @@
-from typing import Any
-
 import pytest
 
 from services.gateway.control import descriptions
 from services.gateway.control.desired import DesiredPolicy
+from services.gateway.control.ray_serve.applications import Application, State
 from services.gateway.control.scaling import Scale
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.dispatch.routes import DEFAULT_TOLERANCE, Route, Shadow
@@ -30,25 +29,22 @@ def dispatcher(*replicas: NumberReplica) -> Dispatcher:
     return made
 
 
-def application(wanted: int = 1, status: str = "RUNNING", message: str = "") -> dict[str, Any]:
-    states = ["RUNNING", "STARTING", "STARTING", "STOPPING"]
-    deployment = {
-        "target_num_replicas": wanted,
-        "message": message,
-        "replicas": [{"state": state} for state in states],
-    }
-    return {"status": status, "message": "", "deployments": {"policy": deployment}}
+def application(wanted: int = 1, failure: str = "") -> Application:
+    return Application("numbers", State.FAILED if failure else State.RUNNING, failure=failure, replicas_wanted=wanted)
 
 
 def describe(
     wanted: DesiredPolicy,
     found: Dispatcher | None,
-    app: dict[str, Any] | None,
+    app: Application | None,
     *,
     is_told: bool = True,
+    conflict: str = "",
     problem: str = "",
 ) -> deployment_pb2.Deployment:
-    return descriptions.describe(wanted, found, app, is_told=is_told, problem=problem, requests_waiting=0)
+    return descriptions.describe(
+        wanted, found, app, is_told=is_told, conflict=conflict, problem=problem, requests_waiting=0
+    )
 
 
 def test_a_policy_is_ready_with_as_many_replicas_as_are_wanted_now() -> None:
@@ -75,12 +71,15 @@ def test_what_keeps_it_waiting_is_said(replicas: list[NumberReplica]) -> None:
     assert found.state == (READY if replicas else DEPLOYING), "it answers meanwhile"
 
 
-def test_a_failure_of_ray_serve_is_told_without_its_traceback() -> None:
-    traceback = "Traceback (most recent call last):\n  ...\nsteersman.errors.InvalidArgumentError: cannot read /2"
-    failed = describe(policy(), None, application(1, "DEPLOY_FAILED", traceback))
+def test_a_failure_of_ray_serve_is_told_once_it_is_about_what_is_wanted() -> None:
+    failed = describe(policy(), None, application(1, "cannot read /2"))
     assert (failed.state, failed.message) == (FAILED, "cannot read /2")
-    assert describe(policy(), None, application(1, "UNHEALTHY")).message.startswith("Ray Serve gives no reason")
-    assert describe(policy(), None, application(1, "DEPLOY_FAILED"), is_told=False).state == DEPLOYING
+    assert describe(policy(), None, application(1, "cannot read /2"), is_told=False).state == DEPLOYING
+
+
+def test_what_others_have_in_the_way_is_a_failure_whatever_else_there_is() -> None:
+    found = describe(policy(), dispatcher(NumberReplica("one", (1, 2))), None, conflict="the name is taken")
+    assert (found.state, found.message) == (FAILED, "the name is taken")
 
 
 def test_a_version_that_could_not_be_loaded_is_told_with_what_goes_on() -> None:
@@ -97,11 +96,6 @@ def test_a_version_that_was_given_up_is_told_with_what_goes_on() -> None:
     found = describe(policy(), made, application(1))
     assert found.state == FAILED
     assert found.message == "version 2 failed before it ever answered: the model failed; version 1 goes on"
-
-
-def test_replicas_on_their_way_up_and_down_are_counted() -> None:
-    assert descriptions.in_transition(application()) == (2, 1)
-    assert descriptions.in_transition(None) == (0, 0)
 
 
 def test_routes_are_read() -> None:

@@ -1,13 +1,6 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from ray.serve.schema import ServeApplicationSchema
 
-from services.gateway.control import serve_config
-from services.gateway.control.desired import DesiredPolicy
-from services.gateway.control.scaling import Scale, autoscaling_config, read_scale, written_scale
-from services.gateway.dispatch.routes import Route
-from services.policy.autoscaling import AutoscalingSettings
+from services.gateway.control.scaling import Scale, read_scale
 from steersman.errors import InvalidArgumentError
 from steersman.settings import Settings
 from steersman.v1.deployment_pb2 import DeployRequest
@@ -52,29 +45,3 @@ def test_what_is_not_asked_for_is_kept(asked: DeployRequest, kept: Scale | None,
 def test_limits_that_make_no_sense_are_refused(asked: DeployRequest, words: str) -> None:
     with pytest.raises(InvalidArgumentError, match=words):
         read_scale(asked, None, SETTINGS)
-
-
-@given(
-    scale=st.integers(0, 5).flatmap(
-        lambda fewest: st.builds(
-            Scale,
-            st.just(fewest),
-            st.integers(max(1, fewest), 10),
-            st.sampled_from([0.0, 0.5, 2.0]),
-            st.sampled_from([0.0, 0.25, 2.0]),
-        )
-    )
-)
-def test_ray_serve_takes_the_application_and_gives_the_scale_back(scale: Scale) -> None:
-    policy = DesiredPolicy("cartpole", 1, scale, Route({4: 1.0}), None, {}, {3: "/a", 4: "/b"})
-    written = serve_config.application(SETTINGS, ["127.0.0.1:1"], policy)
-    schema = ServeApplicationSchema.model_validate(written)
-    read_back = schema.model_dump(exclude_unset=True)["deployments"][0]
-    assert written_scale(read_back) == scale
-    assert read_back["user_config"] == {"versions": {"3": "/a", "4": "/b"}, "default": 4, "revision": 1}
-    assert "num_replicas" not in read_back
-
-
-def test_the_defaults_of_the_autoscaler_and_of_the_settings_are_the_same() -> None:
-    arguments = autoscaling_config(KEPT, Settings())["policy"]["policy_kwargs"]
-    assert AutoscalingSettings(**arguments) == AutoscalingSettings()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from services.gateway.control.database import Database
-from services.gateway.control.desired import Change, DesiredPolicy
+from services.gateway.control.desired import Change, DesiredPolicy, RunningPolicy
 from services.gateway.control.scaling import Scale
 from services.gateway.control.store import MAX_ROUTES, Store
 from services.gateway.dispatch.routes import Route, Shadow
@@ -302,7 +302,7 @@ def test_what_is_read_is_one_state_while_others_write(store: Store, tmp_path: Pa
 def test_what_ran_before_is_adopted_once(store: Store) -> None:
     deploy(store, 2, Change("a test", "pong"))
     assert not store.adopted()
-    store.adopt({"cartpole": (3, "/bundles/3", ONE), "pong": (1, "/bundles/1", ONE)})
+    store.adopt({"cartpole": RunningPolicy(3, "/bundles/3", ONE), "pong": RunningPolicy(1, "/bundles/1", ONE)})
     assert store.adopted()
     policies = store.state().policies
     assert policies["cartpole"].uris == {3: "/bundles/3"}
