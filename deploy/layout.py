@@ -25,8 +25,10 @@ MARKER = ".steersman"
 """A file in a `var_dir` that the stack made, so that it may be deleted as a whole."""
 
 _FOLDERS = ("supervisor", "logs", "mlflow", "ray", "tmp")
-# A Unix socket's path has at most 107 bytes, and Ray's end in "/ray/session_<date>_<pid>/sockets/plasma_store".
-_LONGEST_PLAIN = 107 - len("/ray") - 68
+# Ray opens its own folder to everyone, so it lies in one that is private.
+_RAY = Path("ray", "run")
+# A Unix socket's path has at most 107 bytes, and Ray's end in "/ray/run/session_<date>_<pid>/sockets/plasma_store".
+_LONGEST_PLAIN = 107 - len(f"/{_RAY}") - 68
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 # Ray quotes the path of its Python for Windows, and reads it as a shell would.
 _RAY_MISREADS = re.compile(r"""['"\\]""")
@@ -76,7 +78,7 @@ def ray_folder(settings: Settings) -> Path:
     Raises:
         FailedPreconditionError: If there is no folder for a short and plain link.
     """
-    return plain_folder(settings) / "ray"
+    return plain_folder(settings) / _RAY
 
 
 def temporary_folder(settings: Settings) -> Path:
@@ -133,8 +135,12 @@ def prepare(settings: Settings) -> None:
         )
     with usable(settings):
         is_new = not var_dir.exists() or not any(var_dir.iterdir())
-        for folder in (var_dir, *(var_dir / name for name in _FOLDERS)):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        var_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (var_dir / name for name in _FOLDERS):
+            folder.mkdir(exist_ok=True)
+            # Whoever made `var_dir` may have let others into it.
+            folder.chmod(0o700)
+        (var_dir / _RAY).mkdir(exist_ok=True)
         if is_new:
             (var_dir / MARKER).touch()
         for link, target in _links(settings).items():

@@ -9,6 +9,7 @@ from typing import Annotated, Never, TypeVar
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.live import Live
@@ -149,13 +150,17 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(
-            f"STEERSMAN_{'.'.join(map(str, each['loc'])).upper()}: {each['msg']}, got {each['input']!r}"
-            for each in error.errors()
-        )
+        problems = "; ".join(map(_problem, error.errors()))
         fail(f"settings are wrong: {problems}")
     except (SettingsError, TOMLDecodeError) as error:
         fail(f"settings are wrong: {error}")
+
+
+def _problem(error: ErrorDetails) -> str:
+    name = ".".join(map(str, error["loc"])).upper()
+    # What a setting that does not exist was set to may be meant for a secret one.
+    got = "" if error["type"] == "extra_forbidden" else f", got {error['input']!r}"
+    return f"STEERSMAN_{name}: {error['msg']}{got}"
 
 
 def attempt(action: Callable[[], _Result]) -> _Result:

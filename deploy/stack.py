@@ -27,7 +27,7 @@ from deploy.programs import Program, local_programs, make_ray_token, stack_envir
 from steersman.errors import FailedPreconditionError, UnavailableError
 from steersman.settings import Settings
 
-START_SECONDS = 180.0
+START_SECONDS = 300.0
 """How long the whole stack may take to answer."""
 
 _LOCK_SECONDS = 90.0

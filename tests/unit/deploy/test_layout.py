@@ -34,7 +34,7 @@ def prepared() -> Iterator[Callable[[Settings], Settings]]:
 def test_a_short_and_plain_var_dir_needs_no_link(short_folder: Path) -> None:
     settings = Settings(var_dir=short_folder / "short")
 
-    assert layout.ray_folder(settings) == short_folder / "short" / "ray"
+    assert layout.ray_folder(settings) == short_folder / "short" / "ray" / "run"
     assert layout.supervisor_socket(settings).parent == short_folder / "short" / "supervisor"
 
 
@@ -46,12 +46,12 @@ def test_every_other_var_dir_has_a_short_and_plain_link_to_it(
 
     plain = layout.plain_folder(settings)
 
-    assert re.fullmatch(r"[A-Za-z0-9/._+-]{1,35}", str(plain))
+    assert re.fullmatch(r"[A-Za-z0-9/._+-]{1,31}", str(plain))
     assert plain.resolve() == settings.var_dir
     assert stat.S_IMODE(plain.parent.stat().st_mode) == 0o700
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(layout.ray_folder(settings) / "session_2026-11-23_04-13-10_362206_4194304_plasma_store"))
-    assert sorted(path.name for path in (settings.var_dir / "ray").iterdir()) == [
+    assert sorted(path.name for path in (settings.var_dir / "ray" / "run").iterdir()) == [
         "session_2026-11-23_04-13-10_362206_4194304_plasma_store"
     ]
 
@@ -84,8 +84,23 @@ def test_a_folder_of_links_that_others_can_enter_is_refused(
 def test_folders_are_made_for_this_user_alone(tmp_path: Path, prepared: Callable[[Settings], Settings]) -> None:
     settings = prepared(Settings(var_dir=tmp_path / "var"))
 
-    for folder in (settings.var_dir, *(path for path in settings.var_dir.iterdir() if path.is_dir())):
+    folders = [path for path in settings.var_dir.iterdir() if path.is_dir()]
+    assert {path.name for path in folders} >= {"supervisor", "logs", "ray", "tmp"}
+    for folder in (settings.var_dir, *folders):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+
+
+def test_in_a_folder_that_others_can_enter_what_the_stack_makes_is_private(
+    tmp_path: Path, prepared: Callable[[Settings], Settings]
+) -> None:
+    shared = tmp_path / "var"
+    shared.mkdir(mode=0o755)
+    (shared / "ray").mkdir(mode=0o777)
+
+    prepared(Settings(var_dir=shared))
+
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o755
+    assert {stat.S_IMODE(path.stat().st_mode) for path in shared.iterdir()} == {0o700}
 
 
 @pytest.mark.parametrize(

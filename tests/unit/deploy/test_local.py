@@ -72,6 +72,18 @@ def test_a_wrong_setting_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Traceback" not in output
 
 
+@pytest.mark.usefixtures("settings")
+def test_what_a_misspelt_setting_was_set_to_is_not_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "harbour.toml").write_text('databse_url = "postgresql://me:s3cr3t@host/base"\n')
+    monkeypatch.setenv("STEERSMAN_CONFIG", str(tmp_path / "harbour.toml"))
+
+    code, output = run("up")
+
+    assert code == 1
+    assert "STEERSMAN_DATABSE_URL" in output
+    assert "s3cr3t" not in output
+
+
 def test_up_names_a_busy_port_before_anything_starts(settings: Settings) -> None:
     with socket.socket() as server:
         host, port = settings.trainer_address.split(":")
