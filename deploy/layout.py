@@ -190,10 +190,12 @@ def release(settings: Settings) -> None:
     Args:
         settings: The stack's settings, with absolute paths.
     """
+    links = _links(settings)
     with contextlib.suppress(OSError):
-        for link in _links(settings):
+        for link in links:
             link.unlink(missing_ok=True)
-            link.parent.rmdir()
+        for folder in {link.parent for link in links}:
+            folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,9 @@ import os
 import re
 import socket
 import stat
+import subprocess
+import sys
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +61,30 @@ def test_every_other_var_dir_has_a_short_and_plain_link_to_it(
     layout.release(settings)
 
     assert not plain.parent.exists()
+
+
+def test_ray_gets_a_plain_path_of_a_python_whose_own_path_it_misreads(
+    tmp_path: Path, prepared: Callable[[Settings], Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / 'somebody\'s "so called" back\\slash'
+    venv.create(folder, with_pip=False, symlinks=True)
+    monkeypatch.setattr(sys, "prefix", str(folder))
+    monkeypatch.setattr(sys, "executable", str(folder / "bin" / "python"))
+    settings = prepared(Settings(var_dir=tmp_path / "a b"))
+
+    python = layout.ray_python(settings)
+    shown = subprocess.run([python, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True)
+
+    assert Path(shown.stdout.strip()).resolve() == folder
+    assert re.fullmatch(r"[A-Za-z0-9/._+-]+", shown.stdout.strip())
+
+    layout.release(settings)
+
+    assert not Path(shown.stdout.strip()).parent.exists()
+
+
+def test_ray_gets_this_very_python_where_it_reads_its_path(tmp_path: Path) -> None:
+    assert layout.ray_python(Settings(var_dir=tmp_path)) == sys.executable
 
 
 @given(name=odd_names.NAMES)
