@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 
 VARIABLE = "TEST_DATABASE_URL"
 
+postgres_only = pytest.mark.skipif(VARIABLE not in os.environ, reason=f"about a server that {VARIABLE} names")
 sqlite_only = pytest.mark.skipif(VARIABLE in os.environ, reason="about files that SQLite locks")
 
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import grpc
 import typer
 
-from steersman.cli.connection import CALL_SECONDS, actor, configured, connect, numbers_that_fit
+from steersman.cli.changes import make_change
+from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
 from steersman.cli.output import (
     JsonOption,
     RevisionOption,
@@ -73,7 +74,7 @@ def deploy(
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         with progress() as view:
             view.add_task(f"deploying {policy}", total=None)
-            deployment = stub.Deploy(request, timeout=CALL_SECONDS, metadata=actor()).deployment
+            deployment = make_change(stub.Deploy, request).deployment
         if wait:
             try:
                 deployment = wait_until_ready(stub, deployment, timeout)
@@ -99,11 +100,7 @@ def undeploy(
     """
     with connect("gateway", configured().gateway_address) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
-        stub.Undeploy(
-            deployment_pb2.UndeployRequest(policy=policy, expected_revision=revision),
-            timeout=CALL_SECONDS,
-            metadata=actor(),
-        )
+        make_change(stub.Undeploy, deployment_pb2.UndeployRequest(policy=policy, expected_revision=revision))
     if as_json:
         print_json({"policy": policy})
     else:

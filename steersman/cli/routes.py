@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from steersman.cli.changes import make_change
 from steersman.cli.compare import ReturnBoundsOption, difference_in_words, parse_bounds
-from steersman.cli.connection import CALL_SECONDS, actor, configured, connect, numbers_that_fit
+from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
 from steersman.cli.deployments import route_in_words
 from steersman.cli.gate import evidence_of_improvement, reason
 from steersman.cli.output import JsonOption, RevisionOption, note, plain, print_json, print_table, say
@@ -54,7 +55,7 @@ def route(
             wanted.shadow.CopyFrom(deployment_pb2.Shadow(version=version, share=share, tolerance=tolerance))
         request = deployment_pb2.SetRouteRequest(policy=policy, route=wanted, expected_revision=revision)
     with _gateway() as stub:
-        deployment = stub.SetRoute(request, timeout=CALL_SECONDS, metadata=actor()).deployment
+        deployment = make_change(stub.SetRoute, request).deployment
     _print(deployment, as_json)
 
 
@@ -73,7 +74,7 @@ def alias(
     with numbers_that_fit():
         request = deployment_pb2.SetAliasRequest(policy=policy, alias=name, version=version, expected_revision=revision)
     with _gateway() as stub:
-        deployment = stub.SetAlias(request, timeout=CALL_SECONDS, metadata=actor()).deployment
+        deployment = make_change(stub.SetAlias, request).deployment
     if as_json:
         print_json(plain(deployment))
     else:
@@ -126,7 +127,7 @@ def promote(
             reason=why,
         )
     with _gateway() as stub:
-        deployment = stub.Promote(request, timeout=CALL_SECONDS, metadata=actor()).deployment
+        deployment = make_change(stub.Promote, request).deployment
     _print(deployment, as_json)
 
 
@@ -139,7 +140,7 @@ def rollback(policy: Policy, revision: RevisionOption = 0, as_json: JsonOption =
     with numbers_that_fit():
         request = deployment_pb2.RollbackRequest(policy=policy, expected_revision=revision)
     with _gateway() as stub:
-        deployment = stub.Rollback(request, timeout=CALL_SECONDS, metadata=actor()).deployment
+        deployment = make_change(stub.Rollback, request).deployment
     _print(deployment, as_json)
 
 

@@ -19,7 +19,7 @@ from steersman.errors import FailedPreconditionError, UnavailableError
 
 _log = logging.getLogger(__name__)
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration."""
 
 _BUSY_SECONDS = 5.0
@@ -136,11 +136,13 @@ def _connection_arguments(url: URL) -> dict[str, Any]:
     """Gives what the driver is told, so that nothing waits for ever for a lock, or for a server that is gone."""
     if url.get_backend_name() == "sqlite":
         return {"timeout": _BUSY_SECONDS}
-    if url.get_backend_name() == "postgresql" and url.get_driver_name() == "psycopg" and "options" not in url.query:
+    if url.get_backend_name() == "postgresql" and url.get_driver_name() == "psycopg":
+        options = f"-c lock_timeout={_BUSY_SECONDS:g}s -c statement_timeout={2 * _BUSY_SECONDS:g}s"
+        limits = {"connect_timeout": int(_BUSY_SECONDS), "tcp_user_timeout": int(2000 * _BUSY_SECONDS)}
         return {
-            "connect_timeout": int(_BUSY_SECONDS),
-            "tcp_user_timeout": int(2000 * _BUSY_SECONDS),
-            "options": f"-c lock_timeout={_BUSY_SECONDS:g}s -c statement_timeout={2 * _BUSY_SECONDS:g}s",
+            **{name: limit for name, limit in limits.items() if name not in url.query},
+            # Of two values of an option the later one holds, which is what the URL says.
+            "options": f"{options} {url.query.get('options', '')}",
         }
     return {}
 

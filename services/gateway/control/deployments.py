@@ -14,12 +14,14 @@ from services.gateway.control.overview import RECONCILER, Overview
 from services.gateway.control.ray_serve.client import RayServe
 from services.gateway.control.reconciler import Reconciler
 from services.gateway.control.registry import RegisteredVersion, Registry
+from services.gateway.control.request_ids import ChangeRequest, fingerprint_of, read_request_id
 from services.gateway.control.scaling import Scale, read_scale
 from services.gateway.control.shared_state import SharedState
 from services.gateway.dispatch.routes import Route
 from services.gateway.intake.catalogue import Catalogue, Routing
 from services.gateway.intake.waiting_room import WaitingRoom
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2
 
@@ -28,6 +30,8 @@ _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _CHAMPION = "champion"
 _MAX_AUDIT = 1000
 _LONGEST_REASON = 1000
+_MAX_VERSION = 2**31 - 1
+"""What the database and MLflow have room for."""
 
 
 class Deployments:
@@ -73,15 +77,17 @@ class Deployments:
         Raises:
             SteersmanError: See there.
         """
-        self._check(request.policy)
-        version = request.version
-        if version < 0 or (request.bundle_uri and not version):
-            raise InvalidArgumentError(f"expected a version of at least 1, got {version}")
+        change, version = self._change(request, actor), request.version
+        if request.bundle_uri and not version:
+            raise InvalidArgumentError("expected a version of at least 1 for a bundle, got 0")
+        _check_versions({version})
 
         def resize(kept: Scale | None) -> Scale:
             return read_scale(request, kept, self._settings)
 
         resize(None)  # refuses what makes no sense before anybody is asked for a bundle
+        if (earlier := await self._earlier(change)) is not None:
+            return earlier
         if request.bundle_uri:
             uris = {version: request.bundle_uri}
         elif version:
@@ -89,14 +95,12 @@ class Deployments:
         else:
             newest = await self._registry.find(request.policy, 0)
             version, uris = newest.version, {newest.version: newest.bundle_uri}
-        change = self._change(actor, request.policy, request.expected_revision)
         route = Route({version: 1.0})
         return self.overview.describe(await self._shared.call(lambda store: store.deploy(change, route, resize, uris)))
 
     async def undeploy(self, request: deployment_pb2.UndeployRequest, actor: str) -> None:
         """Stops serving a policy."""
-        self._check(request.policy)
-        change = self._change(actor, request.policy, request.expected_revision)
+        change = self._change(request, actor)
         await self._shared.call(lambda store: store.undeploy(change))
 
     async def deployments(self) -> list[deployment_pb2.Deployment]:
@@ -111,8 +115,10 @@ class Deployments:
 
     async def set_route(self, request: deployment_pb2.SetRouteRequest, actor: str) -> deployment_pb2.Deployment:
         """Splits a policy's traffic."""
-        self._check(request.policy)
-        route = descriptions.read_route(request.route)
+        change, route = self._change(request, actor), descriptions.read_route(request.route)
+        _check_versions(route.versions)
+        if (earlier := await self._earlier(change)) is not None:
+            return earlier
         dispatcher = self._catalogue.get(request.policy)
         if route.shadow and dispatcher and any(version.state for version in dispatcher.versions.values()):
             raise FailedPreconditionError(
@@ -120,41 +126,40 @@ class Deployments:
                 "state of episodes that it never played"
             )
         uris = await self._find(request.policy, route.versions)
-        change = self._change(actor, request.policy, request.expected_revision)
         return self.overview.describe(await self._shared.call(lambda store: store.set_route(change, route, uris)))
 
     async def set_alias(self, request: deployment_pb2.SetAliasRequest, actor: str) -> deployment_pb2.Deployment:
         """Points an alias at a version."""
-        self._check(request.policy)
-        alias, version = _alias(request.alias), request.version
-        if version < 0:
-            raise InvalidArgumentError(f"expected a version of at least 1, or 0 to take the alias away, got {version}")
+        change, alias, version = self._change(request, actor), _alias(request.alias), request.version
+        _check_versions({version})
+        if (earlier := await self._earlier(change)) is not None:
+            return earlier
         uris = await self._find(request.policy, {version} - {0})
-        change = self._change(actor, request.policy, request.expected_revision)
         policy = await self._shared.call(lambda store: store.set_alias(change, alias, version, uris))
         self._aliases.set(policy.name, alias, version)
         return self.overview.describe(policy)
 
     async def promote(self, request: deployment_pb2.PromoteRequest, actor: str) -> deployment_pb2.Deployment:
         """Moves an alias and all traffic to a version."""
-        self._check(request.policy)
-        alias, version, from_alias = _alias(request.alias or _CHAMPION), request.version, request.from_alias
-        if (version > 0) == bool(from_alias) or version < 0:
-            raise InvalidArgumentError(f"expected either a version or an alias, got {version} and {from_alias!r}")
         if len(request.reason) > _LONGEST_REASON:
             raise InvalidArgumentError(
                 f"expected a reason of at most {_LONGEST_REASON} characters, got {len(request.reason)}"
             )
+        change = self._change(request, actor, request.reason)
+        alias, version, from_alias = _alias(request.alias or _CHAMPION), request.version, request.from_alias
+        if (version != 0) == bool(from_alias):
+            raise InvalidArgumentError(f"expected either a version or an alias, got {version} and {quoted(from_alias)}")
+        _check_versions({version})
+        if (earlier := await self._earlier(change)) is not None:
+            return earlier
         uris = await self._find(request.policy, {version} - {0})
-        change = self._change(actor, request.policy, request.expected_revision, request.reason)
         policy = await self._shared.call(lambda store: store.promote(change, alias, version, from_alias, uris))
         self._aliases.set(policy.name, alias, policy.aliases[alias])
         return self.overview.describe(policy)
 
     async def rollback(self, request: deployment_pb2.RollbackRequest, actor: str) -> deployment_pb2.Deployment:
         """Goes back to the route before."""
-        self._check(request.policy)
-        change = self._change(actor, request.policy, request.expected_revision)
+        change = self._change(request, actor)
         return self.overview.describe(await self._shared.call(lambda store: store.rollback(change)))
 
     async def audit(self, request: deployment_pb2.ListAuditRequest) -> list[AuditRecord]:
@@ -176,21 +181,42 @@ class Deployments:
         finally:
             self._shared.close()
 
-    def _change(self, actor: str, policy: str, expected_revision: int, reason: str = "") -> Change:
-        dispatcher = self._catalogue.get(policy)
-        return Change(actor, policy, expected_revision, (dispatcher.serving or None) if dispatcher else None, reason)
-
-    def _check(self, policy: str | None = None) -> None:
-        """Refuses what cannot be done here.
+    def _change(self, request: ChangeRequest, actor: str, reason: str = "") -> Change:
+        """Reads who asks to change which policy.
 
         Raises:
             FailedPreconditionError: If this gateway has no control plane.
-            InvalidArgumentError: If the policy's name is none.
+            InvalidArgumentError: If the policy's name or the request's id is none.
         """
-        if policy is not None and not _POLICY_NAME.fullmatch(policy):
+        if not _POLICY_NAME.fullmatch(request.policy):
             raise InvalidArgumentError(
-                f"expected a policy of at most 64 lower-case letters, digits, '-' and '_', got {policy!r}"
+                f"expected a policy of at most 64 lower-case letters, digits, '-' and '_', got {quoted(request.policy)}"
             )
+        self._check()
+        dispatcher = self._catalogue.get(request.policy)
+        return Change(
+            actor,
+            request.policy,
+            request.expected_revision,
+            (dispatcher.serving or None) if dispatcher else None,
+            reason,
+            read_request_id(request.request_id),
+            fingerprint_of(request) if request.request_id else "",
+        )
+
+    async def _earlier(self, change: Change) -> deployment_pb2.Deployment | None:
+        """Gives what a request has made already, if it is one that is sent again: nothing is looked up for it anew."""
+        if not change.request_id:
+            return None
+        earlier = await self._shared.call(lambda store: store.outcome(change))
+        return self.overview.describe(earlier.policy) if earlier and earlier.policy else None
+
+    def _check(self) -> None:
+        """Refuses everything at a gateway without a control plane.
+
+        Raises:
+            FailedPreconditionError: If this is one.
+        """
         if not self._enabled:
             raise FailedPreconditionError("expected a gateway with Ray to deploy on, but this one runs without it")
 
@@ -217,6 +243,13 @@ class Deployments:
 def _alias(alias: str) -> str:
     if not _ALIAS.fullmatch(alias):
         raise InvalidArgumentError(
-            f"expected an alias of at most 64 lower-case letters, digits, '-' and '_', a letter first, got {alias!r}"
+            "expected an alias of at most 64 lower-case letters, digits, '-' and '_', a letter first, got "
+            f"{quoted(alias)}"
         )
     return alias
+
+
+def _check_versions(versions: Collection[int]) -> None:
+    for version in versions:
+        if not 0 <= version <= _MAX_VERSION:
+            raise InvalidArgumentError(f"expected a version from 1 to {_MAX_VERSION}, got {version}")

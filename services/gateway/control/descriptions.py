@@ -110,6 +110,7 @@ def write_audit(record: AuditRecord) -> deployment_pb2.AuditRecord:
         after=record.after,
         revision=record.revision,
         reason=record.reason,
+        request_id=record.request_id,
     )
     message.time.FromDatetime(record.time)
     return message

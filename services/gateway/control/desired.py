@@ -78,6 +78,9 @@ class Change:
         serving: The versions that its traffic goes to now, as far as is known; None for all of its route. One that
             could never be loaded is not among them, and must not keep replicas from loading others.
         reason: Why, for the audit trail.
+        request_id: What the caller calls the request by, unique among those for the policy, so that one whose answer
+            was lost can be sent again without changing anything twice; empty for none.
+        fingerprint: What tells the request from others that have the same id by mistake.
     """
 
     actor: str
@@ -85,6 +88,8 @@ class Change:
     expected_revision: int = 0
     serving: frozenset[int] | None = None
     reason: str = ""
+    request_id: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ class AuditRecord:
         after: What is wanted since, as JSON; empty if it is not deployed any more.
         revision: The policy's revision since.
         reason: Why; empty if nobody said so.
+        request_id: What the caller called the request by; empty for none.
     """
 
     time: datetime
@@ -110,6 +116,7 @@ class AuditRecord:
     after: str
     revision: int
     reason: str
+    request_id: str = ""
 
 
 def route_to_json(route: Route) -> dict[str, Any]:
@@ -138,3 +145,20 @@ def describe(policy: DesiredPolicy) -> str:
             "replica_gpus": scale.replica_gpus,
         }
     )
+
+
+def read_description(name: str, revision: int, text: str, uris: Mapping[int, str]) -> DesiredPolicy:
+    """Reads what `describe` wrote, as far as that goes: not the route before.
+
+    Args:
+        name: The policy.
+        revision: Its revision then.
+        text: What was written.
+        uris: Where bundles lie; empty for the versions that are not among them.
+    """
+    value = json.loads(text)
+    route, aliases = route_from_json(value["route"]), value["aliases"]
+    fewest, most = value["replicas"]
+    scale = Scale(fewest, most, value["replica_cpus"], value["replica_gpus"])
+    held = sorted({*route.versions, *aliases.values()})
+    return DesiredPolicy(name, revision, scale, route, None, aliases, {each: uris.get(each, "") for each in held})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, MetaData, String, Text
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, MetaData, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from services.gateway.control.desired import NAME_LENGTH
@@ -99,6 +99,12 @@ class AuditRow(Base):
     after: Mapped[str] = mapped_column(Text)
     revision: Mapped[int]
     reason: Mapped[str] = mapped_column(Text, server_default="")
+    request_id: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    """What the caller called the request by; none two of a policy's changes have the same."""
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    """What tells the request from another one with the same id."""
+
+    __table_args__ = (Index("ix_audit_policy_request_id", "policy", "request_id", unique=True),)
 
 
 class LeaseRow(Base):

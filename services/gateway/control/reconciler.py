@@ -113,7 +113,7 @@ class Reconciler:
         if self._all_as_wanted():
             self._told = 0
             return
-        if not await self._shared.call(lambda store: store.acquire_lease(_LEASE, self._holder, _LEASE_SECONDS)):
+        if not await self._shared.call(lambda store: store.leases.acquire(_LEASE, self._holder, _LEASE_SECONDS)):
             return  # another process is at it, or has just died; the next look tells
         # Grows also if Ray Serve accepts what it is told and does something else.
         self._told += 1
@@ -122,7 +122,7 @@ class Reconciler:
             await self._tell()
         finally:
             prolonging.cancel()
-            await self._shared.call(lambda store: store.release_lease(_LEASE, self._holder))
+            await self._shared.call(lambda store: store.leases.release(_LEASE, self._holder))
 
     async def _tell(self) -> None:
         """Tells Ray Serve what is wanted, as holder of the lease.
@@ -182,7 +182,7 @@ class Reconciler:
         if self._adopted:
             return
         if not await self._shared.call(lambda store: store.adopted()):
-            if not await self._shared.call(lambda store: store.acquire_lease(_LEASE, self._holder, _LEASE_SECONDS)):
+            if not await self._shared.call(lambda store: store.leases.acquire(_LEASE, self._holder, _LEASE_SECONDS)):
                 return
             found = {}
             for name, application in self.applications.items():
@@ -198,7 +198,7 @@ class Reconciler:
         while True:
             await asyncio.sleep(_LEASE_SECONDS / 3)
             try:
-                await self._shared.call(lambda store: store.acquire_lease(_LEASE, self._holder, _LEASE_SECONDS))
+                await self._shared.call(lambda store: store.leases.acquire(_LEASE, self._holder, _LEASE_SECONDS))
             except SteersmanError as error:
                 _log.warning("the lease may be lost: %s", error)
             except Exception:  # noqa: BLE001 - the next time may succeed, and meanwhile the work goes on

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
-from sqlalchemy import Select, select, update
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from services.gateway.control.database import Database
 from services.gateway.control.desired import (
@@ -21,18 +17,35 @@ from services.gateway.control.desired import (
     DesiredState,
     RunningPolicy,
     describe,
-    route_from_json,
-    route_to_json,
+    read_description,
 )
-from services.gateway.control.models import AliasRow, AuditRow, LeaseRow, PolicyRow, RouteRow, StateRow, VersionRow
+from services.gateway.control.leases import Leases
+from services.gateway.control.models import AuditRow, PolicyRow, StateRow, VersionRow
+from services.gateway.control.rows import (
+    add_versions,
+    audit_record,
+    desired_policy,
+    follow_route,
+    leave_route,
+    point_alias,
+    select_policies,
+)
 from services.gateway.control.scaling import Scale
 from services.gateway.dispatch.routes import Route
-from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError, UnavailableError
-
-MAX_ROUTES: Final = 50
-"""Routes that are kept of a policy, to roll back to."""
+from steersman.errors import AbortedError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 
 Resize = Callable[[Scale | None], Scale]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a change has made of a policy.
+
+    Attributes:
+        policy: What is wanted since; None if it is not deployed any more.
+    """
+
+    policy: DesiredPolicy | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +56,13 @@ class _Changing:
         session: The transaction.
         change: Who changes what.
         row: The policy; None if it is not deployed.
-        revision: The revision that this change makes.
-        before: What was wanted before.
+        scale: Its scale before; likewise.
     """
 
     session: Session
     change: Change
     row: PolicyRow | None
-    revision: int
-    before: DesiredPolicy | None
+    scale: Scale | None
 
     def deployed(self) -> PolicyRow:
         """Gives the policy.
@@ -63,38 +74,20 @@ class _Changing:
             raise NotFoundError(f"expected a deployed policy, got {self.change.policy!r}")
         return self.row
 
-    def finish(self, action: str, row: PolicyRow) -> DesiredPolicy:
-        """Gives the policy its new revision and writes the audit record."""
-        row.revision = self.revision
-        after = _desired(row)
-        self.record(action, describe(after))
-        return after
-
-    def record(self, action: str, after: str) -> None:
-        """Writes the audit record."""
-        self.session.add(
-            AuditRow(
-                time=datetime.now(UTC),
-                actor=self.change.actor,
-                action=action,
-                policy=self.change.policy,
-                before=describe(self.before) if self.before else "",
-                after=after,
-                revision=self.revision,
-                reason=self.change.reason,
-            )
-        )
-
 
 class Store:
     """What is wanted, and who changed it.
 
     Args:
         database: Where it is kept; migrated.
+
+    Attributes:
+        leases: Which process may do what only one may do at a time.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.leases = Leases(database)
 
     def revision(self) -> int:
         """Gives the revision of the latest change; cheap enough to ask often.
@@ -109,8 +102,17 @@ class Store:
         """Reads what is wanted of all policies."""
         with self._database.reading() as session:
             revision = session.execute(select(StateRow.revision)).scalar_one()
-            rows = session.scalars(_policies().order_by(PolicyRow.name))
-            return DesiredState(revision, {row.name: _desired(row) for row in rows})
+            rows = session.scalars(select_policies().order_by(PolicyRow.name))
+            return DesiredState(revision, {row.name: desired_policy(row) for row in rows})
+
+    def outcome(self, change: Change) -> Outcome | None:
+        """Gives what a request has changed already, if it is one that is sent again; see `Change.request_id`.
+
+        Raises:
+            InvalidArgumentError: If it was another request that had the same id.
+        """
+        with self._database.reading() as session:
+            return _outcome(session, change)
 
     def deploy(self, change: Change, route: Route, resize: Resize, uris: Mapping[int, str]) -> DesiredPolicy:
         """Serves a policy, or serves it otherwise.
@@ -121,21 +123,28 @@ class Store:
             resize: Gives its scale from now on for the one that it has, or for None.
             uris: Where bundles lie; each version of the route that the policy has not had yet must be among them.
 
+        Returns:
+            What is wanted since, as with all changes. Of a request that is sent again, what it made the first time.
+
         Raises:
             AbortedError: If the policy is not at the expected revision, as with all changes.
+            InvalidArgumentError: If another request had the same id, as with all changes.
             NotFoundError: If a version is unknown.
         """
-        with self._changing(change) as changing:
-            before, row = changing.before, changing.row
+
+        def apply(changing: _Changing) -> PolicyRow:
+            row = changing.row
             if row is None:
                 row = PolicyRow(name=change.policy, leaving=[])
                 changing.session.add(row)
-            scale = resize(before.scale if before else None)
+            scale = resize(changing.scale)
             row.min_replicas, row.max_replicas = scale.min_replicas, scale.max_replicas
             row.replica_cpus, row.replica_gpus = scale.replica_cpus, scale.replica_gpus
-            _add_versions(row, uris)
-            _follow(row, route, change.serving)
-            return changing.finish("deploy", row)
+            add_versions(row, uris)
+            follow_route(row, route, change.serving)
+            return row
+
+        return self._change("deploy", change, apply)
 
     def undeploy(self, change: Change) -> None:
         """Stops serving a policy.
@@ -143,25 +152,33 @@ class Store:
         Raises:
             NotFoundError: If it is not deployed, as with all other changes.
         """
-        with self._changing(change) as changing:
+
+        def apply(changing: _Changing) -> None:
             changing.session.delete(changing.deployed())
-            changing.record("undeploy", "")
+
+        self._apply("undeploy", change, apply)
 
     def set_route(self, change: Change, route: Route, uris: Mapping[int, str]) -> DesiredPolicy:
         """Splits a policy's traffic; see `deploy` for the arguments."""
-        with self._changing(change) as changing:
+
+        def apply(changing: _Changing) -> PolicyRow:
             row = changing.deployed()
-            _add_versions(row, uris)
-            _follow(row, route, change.serving)
-            return changing.finish("set_route", row)
+            add_versions(row, uris)
+            follow_route(row, route, change.serving)
+            return row
+
+        return self._change("set_route", change, apply)
 
     def set_alias(self, change: Change, alias: str, version: int, uris: Mapping[int, str]) -> DesiredPolicy:
         """Points an alias at a version; at 0, takes it away."""
-        with self._changing(change) as changing:
+
+        def apply(changing: _Changing) -> PolicyRow:
             row = changing.deployed()
-            _add_versions(row, uris)
-            _point(row, alias, version)
-            return changing.finish("set_alias", row)
+            add_versions(row, uris)
+            point_alias(row, alias, version)
+            return row
+
+        return self._change("set_alias", change, apply)
 
     def promote(
         self, change: Change, alias: str, version: int, from_alias: str, uris: Mapping[int, str]
@@ -171,16 +188,20 @@ class Store:
         Raises:
             NotFoundError: If there is no such other alias.
         """
-        with self._changing(change) as changing:
+
+        def apply(changing: _Changing) -> PolicyRow:
             row = changing.deployed()
-            _add_versions(row, uris)
+            add_versions(row, uris)
+            wanted = version
             if from_alias:
-                version = _desired(row).aliases.get(from_alias, 0)
-                if not version:
+                wanted = desired_policy(row).aliases.get(from_alias, 0)
+                if not wanted:
                     raise NotFoundError(f"expected an alias of policy {change.policy!r}, got {from_alias!r}")
-            _point(row, alias, version)
-            _follow(row, Route({version: 1.0}), change.serving)
-            return changing.finish("promote", row)
+            point_alias(row, alias, wanted)
+            follow_route(row, Route({wanted: 1.0}), change.serving)
+            return row
+
+        return self._change("promote", change, apply)
 
     def rollback(self, change: Change) -> DesiredPolicy:
         """Goes back to the route before.
@@ -188,13 +209,16 @@ class Store:
         Raises:
             FailedPreconditionError: If there was none.
         """
-        with self._changing(change) as changing:
+
+        def apply(changing: _Changing) -> PolicyRow:
             row = changing.deployed()
             if len(row.routes) == 1:
                 raise FailedPreconditionError(f"expected a route to go back to, but policy {change.policy!r} had none")
-            _leave(row, change.serving)
+            leave_route(row, change.serving)
             del row.routes[-1]
-            return changing.finish("rollback", row)
+            return row
+
+        return self._change("rollback", change, apply)
 
     def uris(self, policy: str) -> dict[int, str]:
         """Tells where the bundles lie of all versions that a policy has had since it was deployed."""
@@ -213,7 +237,7 @@ class Store:
         if policy:
             wanted = wanted.where(AuditRow.policy == policy)
         with self._database.reading() as session:
-            return [_read_audit(row) for row in session.scalars(wanted)]
+            return [audit_record(row) for row in session.scalars(wanted)]
 
     def adopted(self) -> bool:
         """Tells whether what ran before there was this database has been taken over, or there is nothing to take."""
@@ -236,158 +260,77 @@ class Store:
         with self._database.writing() as session:
             session.execute(update(StateRow).values(adopted=True))
 
-    def acquire_lease(self, name: str, holder: str, seconds: float) -> bool:
-        """Takes a lease, or prolongs it.
+    def _change(self, action: str, change: Change, apply: Callable[[_Changing], PolicyRow]) -> DesiredPolicy:
+        """Carries out a change after which the policy is deployed."""
+        policy = self._apply(action, change, apply).policy
+        assert policy is not None  # noqa: S101 - a request that is sent again is the same one
+        return policy
+
+    def _apply(self, action: str, change: Change, apply: Callable[[_Changing], PolicyRow | None]) -> Outcome:
+        """Carries out a change, in a transaction that has the database for itself, and writes its audit record.
 
         Args:
-            name: What for.
-            holder: Who; different for every process.
-            seconds: After so long without another call it is anybody's.
-
-        Returns:
-            Whether the holder has it.
-        """
-        now = time.time()
-        with self._database.writing() as session:
-            row = session.get(LeaseRow, name, with_for_update=True)
-            if row is None:
-                try:
-                    with session.begin_nested():
-                        session.add(LeaseRow(name=name, holder=holder, expires=now + seconds))
-                except IntegrityError:
-                    return False  # another process was quicker
-                return True
-            # One that is valid for much longer than anybody asks for was made before a clock was set back.
-            if row.holder != holder and now < row.expires < now + 10 * seconds:
-                return False
-            row.holder, row.expires = holder, now + seconds
-            return True
-
-    def release_lease(self, name: str, holder: str) -> None:
-        """Gives a lease back, if it is still the holder's."""
-        with self._database.writing() as session:
-            session.execute(
-                update(LeaseRow).where(LeaseRow.name == name, LeaseRow.holder == holder).values(expires=0.0)
-            )
-
-    @contextmanager
-    def _changing(self, change: Change) -> Iterator[_Changing]:
-        """Opens the transaction of a change; whoever is in it has the database for themselves.
+            action: What it is called in the audit trail.
+            change: Who changes what.
+            apply: Changes the policy's rows; gives the policy, or None if it is not deployed any more.
 
         Raises:
             AbortedError: If the policy is not at the expected revision.
+            InvalidArgumentError: If another request had the same id.
         """
         with self._database.writing() as session:
             # Locks the row also where writers do not exclude each other from the start.
-            session.execute(update(StateRow).values(revision=StateRow.revision + 1))
-            revision = session.execute(select(StateRow.revision)).scalar_one()
-            row = session.scalars(_policies().where(PolicyRow.name == change.policy)).one_or_none()
+            revision = session.execute(select(StateRow.revision).with_for_update()).scalar_one() + 1
+            if (earlier := _outcome(session, change)) is not None:
+                return earlier
+            session.execute(update(StateRow).values(revision=revision))
+            row = session.scalars(select_policies().where(PolicyRow.name == change.policy)).one_or_none()
             found = row.revision if row else 0
             if change.expected_revision and found != change.expected_revision:
                 raise AbortedError(
                     f"expected policy {change.policy!r} at revision {change.expected_revision}, but it is "
                     + (f"at {found}: somebody else has changed it" if found else "not deployed any more")
                 )
-            yield _Changing(session, change, row, revision, _desired(row) if row else None)
+            before = desired_policy(row) if row else None
+            changed = apply(_Changing(session, change, row, before.scale if before else None))
+            after = None
+            if changed is not None:
+                changed.revision = revision
+                after = desired_policy(changed)
+            session.add(
+                AuditRow(
+                    time=datetime.now(UTC),
+                    actor=change.actor,
+                    action=action,
+                    policy=change.policy,
+                    before=describe(before) if before else "",
+                    after=describe(after) if after else "",
+                    revision=revision,
+                    reason=change.reason,
+                    request_id=change.request_id or None,
+                    fingerprint=change.fingerprint or None,
+                )
+            )
+            return Outcome(after)
 
 
-def _policies() -> Select[PolicyRow]:
-    return select(PolicyRow).options(
-        selectinload(PolicyRow.routes), selectinload(PolicyRow.versions), selectinload(PolicyRow.aliases)
+def _outcome(session: Session, change: Change) -> Outcome | None:
+    """Gives what a request has changed already; None if it has not been here."""
+    if not change.request_id:
+        return None
+    row = session.scalars(
+        select(AuditRow).where(AuditRow.policy == change.policy, AuditRow.request_id == change.request_id)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != change.fingerprint:
+        raise InvalidArgumentError(
+            f"expected a request id that no other request for policy {change.policy!r} has had, got "
+            f"{change.request_id!r}, which a {row.action} of revision {row.revision} had"
+        )
+    if not row.after:
+        return Outcome(None)
+    versions = session.scalars(select(VersionRow).where(VersionRow.policy == change.policy))
+    return Outcome(
+        read_description(row.policy, row.revision, row.after, {entry.version: entry.uri for entry in versions})
     )
-
-
-def _desired(row: PolicyRow) -> DesiredPolicy:
-    """Reads a policy.
-
-    Raises:
-        UnavailableError: If the database says something that Steersman has never written.
-    """
-    try:
-        return _read_policy(row)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UnavailableError(
-            f"expected policy {row.name!r} in the database as Steersman writes it, got something else: {error!r}"
-        ) from error
-
-
-def _read_policy(row: PolicyRow) -> DesiredPolicy:
-    routes = [route_from_json(entry.route) for entry in row.routes[-2:]]
-    route, before = routes[-1], routes[0] if len(routes) > 1 else None
-    aliases = {entry.name: entry.version for entry in sorted(row.aliases, key=lambda entry: entry.name)}
-    held = {*route.versions, *aliases.values(), *row.leaving}
-    return DesiredPolicy(
-        row.name,
-        row.revision,
-        Scale(row.min_replicas, row.max_replicas, row.replica_cpus, row.replica_gpus),
-        route,
-        before,
-        aliases,
-        {entry.version: entry.uri for entry in sorted(row.versions, key=_version) if entry.version in held},
-    )
-
-
-def _version(row: VersionRow) -> int:
-    return row.version
-
-
-def _add_versions(row: PolicyRow, uris: Mapping[int, str]) -> None:
-    known = {entry.version: entry for entry in row.versions}
-    for version, uri in uris.items():
-        if version in known:
-            known[version].uri = uri
-        else:
-            row.versions.append(VersionRow(version=version, uri=uri))
-
-
-def _leave(row: PolicyRow, serving: Collection[int] | None) -> None:
-    """Keeps what answers now, for the episodes that began with it."""
-    if serving is None:
-        serving = route_from_json(row.routes[-1].route).weights
-    row.leaving = sorted(serving)
-
-
-def _follow(row: PolicyRow, route: Route, serving: Collection[int] | None) -> None:
-    """Takes a route, unless it is the one that there is.
-
-    Raises:
-        NotFoundError: If it goes to a version that is not known.
-    """
-    _require_versions(row, route.versions)
-    written = route_to_json(route)
-    if row.routes:
-        if row.routes[-1].route == written:
-            return
-        _leave(row, serving)
-    row.routes.append(RouteRow(route=written))
-    del row.routes[:-MAX_ROUTES]
-
-
-def _point(row: PolicyRow, alias: str, version: int) -> None:
-    """Points an alias at a version; at 0, takes it away.
-
-    Raises:
-        NotFoundError: If the version, or the alias that is to be taken away, is not known.
-    """
-    if version:
-        _require_versions(row, {version})
-    entry = next((entry for entry in row.aliases if entry.name == alias), None)
-    if entry is None:
-        if not version:
-            raise NotFoundError(f"expected an alias of policy {row.name!r}, got {alias!r}")
-        row.aliases.append(AliasRow(name=alias, version=version))
-    elif version:
-        entry.version = version
-    else:
-        row.aliases.remove(entry)
-
-
-def _require_versions(row: PolicyRow, versions: set[int]) -> None:
-    if unknown := versions - {entry.version for entry in row.versions}:
-        raise NotFoundError(f"expected a version that policy {row.name!r} has had, got {min(unknown)}")
-
-
-def _read_audit(row: AuditRow) -> AuditRecord:
-    # SQLite forgets the time zone.
-    made = row.time if row.time.tzinfo else row.time.replace(tzinfo=UTC)
-    return AuditRecord(made, row.actor, row.action, row.policy, row.before, row.after, row.revision, row.reason)

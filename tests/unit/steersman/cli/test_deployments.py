@@ -38,6 +38,8 @@ class Gateway(NoDeployments):
     async def Deploy(  # noqa: N802 - gRPC's name
         self, request: deployment_pb2.DeployRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> deployment_pb2.DeployResponse:
+        assert request.request_id
+        request.ClearField("request_id")
         self.asked.append(request)
         return deployment_pb2.DeployResponse(deployment=self.story[0])
 

@@ -53,6 +53,7 @@ class Services(evaluator_pb2_grpc.EvaluatorServiceServicer, deployment_pb2_grpc.
     async def Promote(  # noqa: N802 - gRPC's name
         self, request: deployment_pb2.PromoteRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> deployment_pb2.PromoteResponse:
+        request.ClearField("request_id")
         self.promoted.append(request)
         return deployment_pb2.PromoteResponse(deployment=deployment_pb2.Deployment(policy="cartpole", version=8))
 

@@ -27,9 +27,13 @@ class Gateway(NoDeployments):
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.ids: set[str] = set()
         self.actors: list[str] = []
 
-    def _note(self, request: object, context: _Context) -> None:
+    def _note(self, request: Any, context: _Context) -> None:  # noqa: ANN401 - any request
+        if "request_id" in request.DESCRIPTOR.fields_by_name:
+            self.ids.add(request.request_id)
+            request.ClearField("request_id")
         self.asked.append(request)
         self.actors += [str(value) for key, value in context.invocation_metadata() or () if key == "x-steersman-actor"]
 
@@ -115,6 +119,7 @@ def test_promotion_names_a_version_or_an_alias(steersman: CommandLine, gateway: 
         deployment_pb2.PromoteRequest(policy="cartpole", from_alias="candidate", alias="champion"),
         deployment_pb2.PromoteRequest(policy="cartpole", version=8, alias="stable"),
     ]
+    assert len(gateway.ids - {""}) == 2, "each has an id of its own, by which it can be sent again"
 
 
 def test_rollback(steersman: CommandLine, gateway: Gateway) -> None:

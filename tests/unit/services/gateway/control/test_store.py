@@ -14,14 +14,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from services.gateway.control.database import Database
 from services.gateway.control.desired import Change, DesiredPolicy, RunningPolicy
+from services.gateway.control.rows import MAX_ROUTES
 from services.gateway.control.scaling import Scale
-from services.gateway.control.store import MAX_ROUTES, Store
+from services.gateway.control.store import Store
 from services.gateway.dispatch.routes import Route, Shadow
-from steersman.errors import AbortedError, FailedPreconditionError, NotFoundError, UnavailableError
-from tests.databases import database_url, sqlite_only
+from steersman.errors import (
+    AbortedError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    UnavailableError,
+)
+from tests.databases import database_url, postgres_only, sqlite_only
 
 ONE = Scale(1, 1, 0.5, 0.0)
 CHANGE = Change("a test", "cartpole")
@@ -163,6 +171,88 @@ def test_a_change_based_on_what_has_changed_is_aborted(store: Store) -> None:
     assert deploy(store).revision > seen, "also a policy that begins anew has a revision that nobody has seen"
 
 
+REQUEST = Change("a test", "cartpole", request_id="request-1", fingerprint="first")
+
+
+def test_a_request_that_is_sent_again_changes_nothing_and_gets_what_the_first_made(store: Store) -> None:
+    deploy(store)
+    store.set_route(CHANGE, Route({2: 1.0}), {2: "/bundles/2"})
+    assert store.outcome(REQUEST) is None
+    first = store.rollback(REQUEST)
+    assert first.route == Route({1: 1.0})
+    # Somebody else goes on meanwhile.
+    store.promote(CHANGE, "champion", 2, "", {})
+    before = store.state()
+    again = store.rollback(REQUEST)
+    assert (again.route, again.revision, again.aliases, again.scale) == (first.route, first.revision, {}, ONE)
+    assert again.uris == {1: "/bundles/1"}
+    known = store.outcome(REQUEST)
+    assert known is not None
+    assert known.policy == again
+    assert store.state() == before
+    assert [(record.action, record.request_id) for record in store.audit("cartpole", 2)] == [
+        ("promote", ""),
+        ("rollback", "request-1"),
+    ]
+
+
+def test_what_the_request_itself_has_changed_is_no_reason_to_abort_it(store: Store) -> None:
+    seen = deploy(store).revision
+    request = Change("a test", "cartpole", seen, request_id="request-1", fingerprint="first")
+    first = store.set_route(request, Route({2: 1.0}), {2: "/bundles/2"})
+    again = store.set_route(request, Route({2: 1.0}), {2: "/bundles/2"})
+    assert (again.route, again.revision) == (first.route, first.revision)
+
+
+def test_a_request_of_an_undeployed_policy_is_still_known(store: Store) -> None:
+    deploy(store, change=REQUEST)
+    gone = Change("a test", "cartpole", request_id="request-2", fingerprint="undeploy")
+    store.undeploy(gone)
+    store.undeploy(gone)
+    assert deploy(store, change=REQUEST).revision == 1
+    assert store.state().policies == {}
+    deploy(store)
+    store.undeploy(gone)
+    assert set(store.state().policies) == {"cartpole"}
+
+
+def test_a_request_that_was_refused_may_be_sent_again(store: Store) -> None:
+    with pytest.raises(NotFoundError):
+        store.rollback(REQUEST)
+    deploy(store)
+    store.set_route(CHANGE, Route({2: 1.0}), {2: "/bundles/2"})
+    assert store.rollback(REQUEST).route == Route({1: 1.0})
+
+
+def test_an_id_that_another_request_has_is_refused(store: Store) -> None:
+    deploy(store, change=REQUEST)
+    before = store.state()
+    other = Change("a test", "cartpole", request_id="request-1", fingerprint="second")
+    with pytest.raises(InvalidArgumentError, match="'request-1', which a deploy of revision 1 had"):
+        store.rollback(other)
+    with pytest.raises(InvalidArgumentError, match="'request-1'"):
+        store.outcome(other)
+    assert store.state() == before
+    # Of another policy it is another one.
+    deploy(store, change=Change("a test", "pong", request_id="request-1", fingerprint="second"))
+
+
+def test_of_one_request_many_times_at_once_one_acts(store: Store, tmp_path: Path) -> None:
+    deploy(store)
+    for version in range(2, 8):
+        store.set_route(CHANGE, Route({version: 1.0}), {version: f"/bundles/{version}"})
+    stores = [open_store(tmp_path) for _ in range(6)]
+    together = threading.Barrier(len(stores))
+
+    def roll_back(index: int) -> int:
+        together.wait()
+        return stores[index].rollback(REQUEST).revision
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        assert len(set(pool.map(roll_back, range(len(stores))))) == 1
+    assert store.state().policies["cartpole"].route == Route({6: 1.0})
+
+
 def test_of_two_changes_at_once_one_is_aborted(store: Store, tmp_path: Path) -> None:
     threads, rounds = 4, 5
     stores = [open_store(tmp_path) for _ in range(threads)]
@@ -251,16 +341,27 @@ def test_a_database_that_stays_locked_is_unavailable(store: Store, tmp_path: Pat
         lock.execute("ROLLBACK")
 
 
+@postgres_only
+def test_a_server_whose_table_stays_locked_is_unavailable(store: Store, tmp_path: Path) -> None:
+    with create_engine(database_url(tmp_path)).begin() as lock:
+        lock.execute(text("LOCK TABLE state IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(UnavailableError, match="lock timeout"):
+            store.revision()
+        with pytest.raises(UnavailableError, match="lock timeout"):
+            deploy(store)
+    assert deploy(store).revision == 1
+
+
 def test_a_lease_has_one_holder_until_it_expires_or_is_released(store: Store) -> None:
-    assert store.acquire_lease("work", "ann", 60)
-    assert store.acquire_lease("work", "ann", 60)
-    assert not store.acquire_lease("work", "bob", 60)
-    store.release_lease("work", "bob")
-    assert not store.acquire_lease("work", "bob", 60)
-    store.release_lease("work", "ann")
-    assert store.acquire_lease("work", "bob", 0.01)
+    assert store.leases.acquire("work", "ann", 60)
+    assert store.leases.acquire("work", "ann", 60)
+    assert not store.leases.acquire("work", "bob", 60)
+    store.leases.release("work", "bob")
+    assert not store.leases.acquire("work", "bob", 60)
+    store.leases.release("work", "ann")
+    assert store.leases.acquire("work", "bob", 0.01)
     deadline = time.monotonic() + 5
-    while not store.acquire_lease("work", "ann", 60):
+    while not store.leases.acquire("work", "ann", 60):
         assert time.monotonic() < deadline
 
 
@@ -272,11 +373,11 @@ def test_of_many_that_want_a_new_lease_at_once_one_gets_it(store: Store, tmp_pat
 
         def acquire(index: int, name: str = name, together: threading.Barrier = together) -> bool:
             together.wait()
-            return stores[index].acquire_lease(name, holders[index], 60)
+            return stores[index].leases.acquire(name, holders[index], 60)
 
         with ThreadPoolExecutor(len(holders)) as pool:
             assert sum(pool.map(acquire, range(len(holders)))) == 1
-        assert sum(store.acquire_lease(name, holder, 60) for holder in holders) == 1
+        assert sum(store.leases.acquire(name, holder, 60) for holder in holders) == 1
 
 
 def test_what_is_read_is_one_state_while_others_write(store: Store, tmp_path: Path) -> None:
