@@ -16,15 +16,26 @@ from steersman.settings import Settings
 def members(settings: Settings) -> set[psutil.Process]:
     """Finds every process that belongs to the stack.
 
-    A process belongs if it inherited the stack's mark in its environment; and, since a process that renames itself may
-    overwrite its environment (Ray's do), also if it is in the session or among the descendants of one that did.
-
     Args:
         settings: The stack's settings, with absolute paths.
     """
-    marked = {process for process in psutil.process_iter() if _mark(process) == str(settings.var_dir)}
-    sessions = {_session(process) for process in marked} - {None}
-    found = marked | {process for process in psutil.process_iter() if _session(process) in sessions}
+    return marked(STACK_VARIABLE, str(settings.var_dir))
+
+
+def marked(variable: str, value: str) -> set[psutil.Process]:
+    """Finds every process that was started with a mark in its environment, and those that it started.
+
+    A process that renames itself may overwrite its environment (Ray's do). So a process is found too if it is in the
+    session or among the descendants of one that has the mark. This process, its ancestors and, unless they have the
+    mark themselves, the others of its session are not.
+
+    Args:
+        variable: The environment variable that is the mark.
+        value: Its value.
+    """
+    found = {process for process in psutil.process_iter() if _value(process, variable) == value}
+    sessions = {_session(process) for process in found} - {None, os.getsid(0)}
+    found |= {process for process in psutil.process_iter() if _session(process) in sessions}
     for process in list(found):
         found |= descendants(process)
     return found - _own_line()
@@ -98,10 +109,10 @@ def _resident(process: psutil.Process) -> int:
         return 0
 
 
-def _mark(process: psutil.Process) -> str | None:
-    """Gives the mark in a process's environment, if it can be read."""
+def _value(process: psutil.Process, variable: str) -> str | None:
+    """Gives a variable of a process's environment, if it can be read."""
     try:
-        return process.environ().get(STACK_VARIABLE)
+        return process.environ().get(variable)
     except (psutil.Error, OSError):
         return None
 

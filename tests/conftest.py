@@ -1,4 +1,4 @@
-"""What all tests share: a short folder for state, and the whole stack, started once."""
+"""What all tests share: a folder for the session, the whole stack, started once, and an end that leaves nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -16,16 +17,70 @@ import pytest
 from deploy import stack as local_stack
 from deploy.own_settings import own_settings
 from steersman.settings import Settings
+from tests import leftovers
+from tests.scheduling import SlowestFirst, slowest_first
+
+_FOLDER = pytest.StashKey[Path]()
 
 
-def pytest_configure() -> None:
-    """Lets fixtures clean up also when the tests are told to end, and property tests take the time that they need."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes the session's folder, and what the tests see of the outside the same everywhere."""
+    # So that fixtures clean up also when the tests are told to end.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # How long examples take says more about what else the machine does than about the tests.
     hypothesis.settings.register_profile(
         "steersman", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("steersman")
+    # Neither the settings nor the terminal of whoever runs the tests are the tests'.
+    for name in [name for name in os.environ if name.startswith("STEERSMAN_") or name in {"COLUMNS", "LINES"}]:
+        del os.environ[name]
+    os.environ["STEERSMAN_CONFIG"] = os.devnull
+    if _is_worker(config):
+        config.stash[_FOLDER] = Path(os.environ[leftovers.FOLDER_VARIABLE])
+        return
+    # pytest's own temporary folders have names that are too long for Unix sockets.
+    config.stash[_FOLDER] = folder = Path(tempfile.mkdtemp(prefix="sm-", dir="/tmp"))
+    leftovers.mark_from_now_on(folder)
+    _stack_file(folder).write_text(own_settings(folder / "v").model_dump_json())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Has workers take first what takes longest."""
+    if _is_worker(config):
+        items[:] = slowest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SlowestFirst:  # noqa: ANN401 - xdist has no types
+    """Chooses how tests are handed out to workers."""
+    return SlowestFirst(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stops the stack and ends what else is left, once all workers have finished; leftovers count as an error."""
+    folder = session.config.stash[_FOLDER]
+    if _is_worker(session.config):
+        return
+    if (folder / "v").exists():
+        local_stack.stop(_stack_settings(folder))
+    left = leftovers.end_leftovers(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    if not left:
+        return
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
+        message = "\n".join(["expected no process to be left after the tests, got:", *left])
+        place = ("tests/conftest.py", None, "leftovers")
+        reporter.stats.setdefault("error", []).append(
+            pytest.TestReport("tests::leftovers", place, {}, "failed", message, "teardown")
+        )
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Tells whether this process runs tests for another one."""
+    return hasattr(config, "workerinput")
 
 
 @dataclass(frozen=True)
@@ -39,35 +94,45 @@ class Stack:
     settings: Settings
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_settings_from_outside() -> Iterator[None]:
-    """Keeps the settings of whoever runs the tests out of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in list(os.environ):
-            if name.startswith("STEERSMAN_"):
-                patch.delenv(name)
-        patch.setenv("STEERSMAN_CONFIG", os.devnull)
-        yield
-
-
 @pytest.fixture(scope="session")
-def short_folder() -> Iterator[Path]:
+def short_folder(pytestconfig: pytest.Config) -> Path:
     """A folder with a path that is short enough for Unix sockets, gone after the session."""
-    # pytest's own temporary folders have long names.
-    folder = Path(tempfile.mkdtemp(prefix="sm-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = pytestconfig.stash[_FOLDER] / os.environ.get("PYTEST_XDIST_WORKER", "m").removeprefix("gw")
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(scope="session")
-def stack(_no_settings_from_outside: None, short_folder: Path) -> Iterator[Stack]:
-    """The whole stack: Ray, MLflow, gateway, trainer and evaluator, on free ports, stopped after the session."""
-    settings = own_settings(short_folder / "v")
+def stack(pytestconfig: pytest.Config) -> Stack:
+    """The whole stack: Ray, MLflow, gateway, trainer and evaluator, on free ports.
+
+    All workers share one, which the first that needs it starts and the end of the session stops. So a test names its
+    policies as no other test does, and leaves alone what it has not made.
+    """
+    return _started(_stack_settings(pytestconfig.stash[_FOLDER]))
+
+
+@pytest.fixture(scope="module")
+def own_stack(short_folder: Path) -> Iterator[Stack]:
+    """A stack of the module's own, for tests that harm it."""
+    settings = own_settings(Path(tempfile.mkdtemp(dir=short_folder)))
+    try:
+        yield _started(settings)
+    finally:
+        local_stack.stop(settings)
+
+
+def _started(settings: Settings) -> Stack:
     try:
         local_stack.start(settings)
     except local_stack.ProgramCrashedError as error:
         pytest.fail(f"{error}\n{error.log_tail}")
-    try:
-        yield Stack(settings)
-    finally:
-        local_stack.stop(settings)
+    return Stack(settings)
+
+
+def _stack_file(folder: Path) -> Path:
+    return folder / "stack.json"
+
+
+def _stack_settings(folder: Path) -> Settings:
+    return Settings.model_validate_json(_stack_file(folder).read_text())
