@@ -22,6 +22,7 @@ _STACK = (
 """Modules of slow tests that share nothing but the stack: each test is taken by itself."""
 
 _SLOW = (
+    "tests/integration/services/trainer/test_outages.py",
     "tests/integration/services/trainer/test_parity.py",
     "tests/end_to_end",
     *_STACK,

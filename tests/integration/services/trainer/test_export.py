@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,11 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
-import ray
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.tune.trainable import trainable
 
 from services.common.bundle import Bundle, read_bundle
 from services.trainer import greedy
@@ -29,23 +27,9 @@ from steersman.errors import FailedPreconditionError
 from steersman.v1.trainer_pb2 import Environment
 from tests.integration.services.trainer import environments
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 
 environments.register()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    # Outside of Tune, an algorithm makes a folder for its logs in the home folder and nothing can tell it otherwise.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainable, "DEFAULT_STORAGE_PATH", str(tmp_path_factory.mktemp("logs")))
-        yield from _local_ray()
-
-
-def _local_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 class OtherFilter(MeanStdFilter):  # type: ignore[misc] # RLlib has no types

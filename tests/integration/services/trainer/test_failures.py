@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +12,7 @@ from deploy.free_ports import free_address
 from services.trainer import runs
 from services.trainer.tracking import Tracking
 from steersman.v1 import trainer_pb2
-from steersman.v1.trainer_pb2 import GetRunRequest, ResumeRunRequest, StartRunRequest, WatchRunRequest
+from steersman.v1.trainer_pb2 import ResumeRunRequest, StartRunRequest, WatchRunRequest
 from tests.conftest import Stack
 from tests.integration.services.trainer.test_service import SHORT, Trainer, another_trainer, spec, trainer
 
@@ -71,37 +66,3 @@ async def test_a_loss_that_is_not_a_number_leaves_a_good_checkpoint_to_go_on_fro
     assert again.attempt == 2
     assert again.state == trainer_pb2.RUN_STATE_FAILED, "it breaks where it broke before"
     assert again.latest.iteration >= failed.latest.iteration, "but did not begin anew"
-
-
-@pytest.mark.long
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small disk")
-async def test_a_full_disk_ends_a_run_which_goes_on_when_there_is_room(stack: Stack, trainer: Trainer) -> None:
-    asked = spec("cramped", {"iterations": 4})
-    with small_disk(stack.settings.var_dir / "runs") as make_room:
-        run = (await trainer.StartRun(StartRunRequest(spec=asked))).run
-        failed = [event async for event in trainer.WatchRun(WatchRunRequest(id=run.id))][-1].run
-        assert failed.state == trainer_pb2.RUN_STATE_FAILED
-        assert "the disk is full" in failed.error
-        make_room()
-        await trainer.ResumeRun(ResumeRunRequest(id=run.id))
-        final = [event async for event in trainer.WatchRun(WatchRunRequest(id=run.id))][-1].run
-        assert final.state == trainer_pb2.RUN_STATE_SUCCEEDED, final.error
-        assert (await trainer.GetRun(GetRunRequest(id=run.id))).run.version
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
-    """Puts a disk of 200 KB in the place of a folder, and gives what makes it larger."""
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def mount(options: str) -> None:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "steersman-test", str(folder)], check=True)
-
-    try:
-        mount("size=200k")
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"this machine does not let tests mount a disk: {error}")
-    try:
-        yield lambda: mount("remount,size=256m")
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)

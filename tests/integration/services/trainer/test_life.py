@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from pathlib import Path
 from typing import TypeAlias
 
 import grpc
-import psutil
 import pytest
 from mlflow import MlflowClient
 
 from services.trainer.tracking import Tracking
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from steersman.v1.trainer_pb2 import (
-    GetRunRequest,
     ReadRunLogRequest,
     ResumeRunRequest,
     Run,
@@ -25,7 +20,7 @@ from steersman.v1.trainer_pb2 import (
     WatchRunRequest,
 )
 from tests.conftest import Stack
-from tests.integration.services.trainer.test_service import ENDLESS, TINY, first_iteration, spec, trainer
+from tests.integration.services.trainer.test_service import TINY, first_iteration, spec, trainer
 
 __all__ = ["trainer"]
 
@@ -124,13 +119,13 @@ async def test_versions_on_the_way_and_a_start_from_one(stack: Stack, trainer: T
 
 
 async def test_runs_that_end_in_the_gate(stack: Stack, trainer: Trainer) -> None:
-    asked = spec("gated", {"iterations": 1}, settings=TINY | {"lr": 1e-12})
+    asked = spec("promoted", {"iterations": 1}, settings=TINY | {"lr": 1e-12})
     asked.publishing.deploy_as, asked.publishing.promote_if_better_than = "candidate", "champion"
     first = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=asked))).run)
     assert first.state == trainer_pb2.RUN_STATE_SUCCEEDED, first.error
     assert not first.warning, "there was nobody to beat"
 
-    learning = spec("gated", {"steps": 12_000, "episode_return": 300}, settings={})
+    learning = spec("promoted", {"steps": 12_000, "episode_return": 300}, settings={})
     learning.publishing.CopyFrom(asked.publishing)
     second = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=learning))).run)
     assert second.state == trainer_pb2.RUN_STATE_SUCCEEDED, second.error
@@ -142,47 +137,7 @@ async def test_runs_that_end_in_the_gate(stack: Stack, trainer: Trainer) -> None
     async with grpc.aio.insecure_channel(stack.settings.gateway_address) as channel:
         gateway = deployment_pb2_grpc.DeploymentServiceStub(channel)
         deployments = (await gateway.ListDeployments(deployment_pb2.ListDeploymentsRequest())).deployments
-        (deployed,) = (entry for entry in deployments if entry.policy == "gated")
+        (deployed,) = (entry for entry in deployments if entry.policy == "promoted")
         assert dict(deployed.aliases) == {"candidate": third.version, "champion": second.version}
         assert [weight.version for weight in deployed.route.weights] == [second.version]
-        await gateway.Undeploy(deployment_pb2.UndeployRequest(policy="gated"))
-
-
-async def test_a_run_killed_with_its_ray_head_goes_on_from_its_last_checkpoint(stack: Stack, trainer: Trainer) -> None:
-    run = (await trainer.StartRun(StartRunRequest(spec=spec("killed", ENDLESS)))).run
-    folder = stack.settings.var_dir / "runs" / run.id
-    async for _ in trainer.WatchRun(WatchRunRequest(id=run.id)):
-        if list(folder.rglob("checkpoint_*/rllib_checkpoint.json")):
-            break
-    before = (await trainer.GetRun(GetRunRequest(id=run.id))).run.latest.iteration
-    _kill_ray(stack)
-    async for event in trainer.WatchRun(WatchRunRequest(id=run.id, after_iteration=1_000_000)):
-        last = event.run
-    assert last.state == trainer_pb2.RUN_STATE_FAILED
-    assert "Ray does not know" in last.error
-
-    await trainer.ResumeRun(ResumeRunRequest(id=run.id))
-    async for event in trainer.WatchRun(WatchRunRequest(id=run.id, after_iteration=before + 1)):
-        if event.HasField("iteration"):
-            break
-    assert event.iteration.iteration == before + 2
-    await trainer.StopRun(StopRunRequest(id=run.id))
-
-
-def _kill_ray(stack: Stack) -> None:
-    """Kills the head and all that belongs to it; the stack starts another one."""
-    mark = str(Path(stack.settings.var_dir) / "ray")
-    for process in psutil.process_iter(["cmdline"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if mark in command or ("services.trainer.job" in command and _belongs(process, stack)):
-            try:
-                os.kill(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-
-
-def _belongs(process: psutil.Process, stack: Stack) -> bool:
-    try:
-        return str(process.environ().get("STEERSMAN_VAR_DIR")) == str(stack.settings.var_dir)
-    except psutil.Error:
-        return False
+        await gateway.Undeploy(deployment_pb2.UndeployRequest(policy="promoted"))

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
-from ray.tune.trainable import trainable
 
 from tests.integration.services.trainer import parity
 from tests.integration.services.trainer.combinations import COMBINATIONS, Combination
 from tests.integration.services.trainer.supported_table import PAGE, describe, page
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    # Outside of Tune, an algorithm makes a folder for its logs in the home folder and nothing can tell it otherwise.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainable, "DEFAULT_STORAGE_PATH", str(tmp_path_factory.mktemp("logs")))
-        ray.init(
-            address="local", num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False
-        )
-        yield
-        ray.shutdown()
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda combination: ", ".join(describe(combination)))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import pytest
-import ray
 from google.protobuf import json_format
-from ray.tune.trainable import trainable
 
 from services.trainer import greedy, validation
 from services.trainer.algorithms import ALGORITHMS, Algorithm, build_config
@@ -19,22 +16,10 @@ from services.trainer.trial import steps_of
 from steersman.recording import record
 from steersman.v1.trainer_pb2 import RunSpec
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 
 SMALL: dict[str, Any] = {"min_time_s_per_iteration": 0, "min_sample_timesteps_per_iteration": 0}
 FEW_STEPS = 64
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    # Outside of Tune, an algorithm makes a folder for its logs in the home folder and nothing can tell it otherwise.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainable, "DEFAULT_STORAGE_PATH", str(tmp_path_factory.mktemp("logs")))
-        ray.init(
-            address="local", num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False
-        )
-        yield
-        ray.shutdown()
 
 
 def small(algorithm: Algorithm) -> dict[str, Any]:
