@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 import hypothesis
 import pytest
 
+from deploy import layout
 from deploy import stack as local_stack
 from deploy.own_settings import own_settings
+from deploy.programs import Program, local_programs
 from steersman.settings import Settings
 from tests import leftovers
 from tests.scheduling import SlowestFirst, slowest_first
@@ -85,7 +88,7 @@ def _is_worker(config: pytest.Config) -> bool:
 
 @dataclass(frozen=True)
 class Stack:
-    """A whole stack that runs.
+    """A stack that runs, or a part of one.
 
     Attributes:
         settings: Its settings; `var_dir` is absolute.
@@ -115,16 +118,31 @@ def stack(pytestconfig: pytest.Config) -> Stack:
 @pytest.fixture(scope="module")
 def own_stack(short_folder: Path) -> Iterator[Stack]:
     """A stack of the module's own, for tests that harm it."""
-    settings = own_settings(Path(tempfile.mkdtemp(dir=short_folder)))
+    with _own(short_folder) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def own_serving(short_folder: Path) -> Iterator[Stack]:
+    """Ray and a gateway of the module's own, for tests that change or count all that is served."""
+    with _own(short_folder, "ray", "gateway") as started:
+        yield started
+
+
+@contextlib.contextmanager
+def _own(folder: Path, *programs: str) -> Iterator[Stack]:
+    """Runs some programs of a stack, or all of them, until the block ends."""
+    settings = layout.absolute(own_settings(Path(tempfile.mkdtemp(dir=folder))))
+    chosen = [program for program in local_programs(settings) if not programs or program.name in programs]
     try:
-        yield _started(settings)
+        yield _started(settings, chosen)
     finally:
         local_stack.stop(settings)
 
 
-def _started(settings: Settings) -> Stack:
+def _started(settings: Settings, programs: Sequence[Program] | None = None) -> Stack:
     try:
-        local_stack.start(settings)
+        local_stack.start(settings, programs)
     except local_stack.ProgramCrashedError as error:
         pytest.fail(f"{error}\n{error.log_tail}")
     return Stack(settings)

@@ -60,8 +60,12 @@ class ServeApi:
 
     def withdraw(self, name: str) -> None:
         """Deletes an application that was declared, and waits until it is gone."""
-        self._put(self._declared_besides(name))
+        self.drop(name)
         self.until(lambda: not self.application(name))
+
+    def drop(self, name: str) -> None:
+        """Deletes an application that was declared; it may be declared again at once."""
+        self._put(self._declared_besides(name))
 
     def run(self, name: str, route: str) -> None:
         """Deploys the foreign application as a program does, and waits until it runs."""

@@ -19,6 +19,7 @@ from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy
 from tests.bundles import write_linear_bundle, write_recurrent_bundle
 from tests.conftest import Stack
 from tests.gateways import gateway_process
+from tests.serve_api import ServeApi
 
 pytestmark = pytest.mark.integration
 
@@ -221,23 +222,13 @@ def test_without_a_control_plane_nothing_can_be_deployed(tmp_path: Path) -> None
         assert not (tmp_path / "steersman.db").exists()
 
 
-def delete_by_hand(stack: Stack, application: str) -> None:
-    """Has Ray Serve drop an application, and keep all others."""
-    token = stack.settings.ray_token_file.read_text().strip()
-    url = f"{stack.settings.ray_dashboard_url}/api/serve/applications/"
-    with httpx.Client(headers={"Authorization": f"Bearer {token}"}, timeout=60, trust_env=False) as serve:
-        found = serve.get(url).raise_for_status().json()["applications"]
-        kept = [each["deployed_app_config"] for name, each in found.items() if name != application]
-        serve.put(url, json={"applications": kept}).raise_for_status()
-
-
 def test_what_is_deleted_by_hand_comes_back_and_routes_split_traffic(
     stack: Stack, deployments: deployment_pb2_grpc.DeploymentServiceStub, bundle: Bundle, other_bundle: Bundle
 ) -> None:
     """One story, since starting replicas takes long: drift, a canary, a promotion, a rollback, the audit trail."""
     deployments.Deploy(deployment_pb2.DeployRequest(policy="drift", version=1, bundle_uri=str(bundle.folder)))
     assert wait_for(deployments, "drift", is_ready) is not None
-    delete_by_hand(stack, "drift")
+    ServeApi(stack.settings).drop("drift")
     wait_for(deployments, "drift", lambda found: not is_ready(found))
     assert wait_for(deployments, "drift", is_ready) is not None
 

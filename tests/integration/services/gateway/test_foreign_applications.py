@@ -23,14 +23,14 @@ SECRET = "a secret that only the application's own config has"  # noqa: S105 - n
 
 
 @pytest.fixture(scope="module")
-def serve(stack: Stack) -> ServeApi:
-    return ServeApi(stack.settings)
+def serve(own_serving: Stack) -> ServeApi:
+    return ServeApi(own_serving.settings)
 
 
 @pytest.fixture(scope="module")
-def deployments(stack: Stack, bundle: Bundle) -> Iterator[deployment_pb2_grpc.DeploymentServiceStub]:
+def deployments(own_serving: Stack, bundle: Bundle) -> Iterator[deployment_pb2_grpc.DeploymentServiceStub]:
     """The admin API; a policy was there, so that Ray Serve runs as the gateway starts it."""
-    with grpc.insecure_channel(stack.settings.gateway_address) as channel:
+    with grpc.insecure_channel(own_serving.settings.gateway_address) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         deploy(stub, "first", bundle)
         undeploy(stub, "first")
@@ -126,7 +126,7 @@ def test_a_policy_that_a_program_has_replaced_is_not_taken_back_by_force(
 
 
 def test_two_gateways_that_change_things_at_once_harm_nobody(
-    stack: Stack,
+    own_serving: Stack,
     serve: ServeApi,
     deployments: deployment_pb2_grpc.DeploymentServiceStub,
     bundle: Bundle,
@@ -134,7 +134,7 @@ def test_two_gateways_that_change_things_at_once_harm_nobody(
 ) -> None:
     serve.declare("neighbour", "/neighbour", SECRET)
     replicas = serve.replicas("neighbour")
-    settings = stack.settings
+    settings = own_serving.settings
     stopping, failures = threading.Event(), list[str]()
 
     def ask() -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import pytest
 
-from deploy import layout, processes, programs
+from deploy import health, layout, processes, programs
 from deploy.own_settings import own_settings
 from services.common.bundle import Bundle
 from steersman.aio import PolicyClient
@@ -97,7 +97,7 @@ def cluster(short_folder: Path) -> Iterator[Cluster]:
 
     try:
         start(list(head.command), environment)
-        _wait(head.is_ready, 90)
+        _wait(lambda: head.probe() is health.Answer.READY, 90)
         nodes = []
         for alive in (2, 3):
             # One after the other: nodes on one host that start together get in each other's way.

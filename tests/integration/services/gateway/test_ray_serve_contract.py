@@ -25,8 +25,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def ray_serve(stack: Stack) -> AsyncIterator[RayServe]:
-    settings = stack.settings
+async def ray_serve(own_serving: Stack) -> AsyncIterator[RayServe]:
+    settings = own_serving.settings
     host, _, _ = settings.serve_http_address.rpartition(":")
     client = RayServe(settings.ray_dashboard_url, settings.ray_token_file, host, port_of(settings.serve_http_address))
     yield client
@@ -44,10 +44,10 @@ async def until(ray_serve: RayServe, name: str, condition: Callable[[Application
 
 
 async def test_what_runs_is_read_and_told_as_it_is(
-    stack: Stack, ray_serve: RayServe, bundle: Bundle, tmp_path: Path
+    own_serving: Stack, ray_serve: RayServe, bundle: Bundle, tmp_path: Path
 ) -> None:
-    serve = ServeApi(stack.settings)
-    with grpc.insecure_channel(stack.settings.gateway_address) as channel:
+    serve = ServeApi(own_serving.settings)
+    with grpc.insecure_channel(own_serving.settings.gateway_address) as channel:
         deployments = deployment_pb2_grpc.DeploymentServiceStub(channel)
 
         request = deployment_pb2.DeployRequest(policy="contract", version=1, bundle_uri=str(bundle.folder))
