@@ -39,15 +39,17 @@ logs: setup ## Follow the logs of the local stack, or of one program: make logs 
 demo: setup ## Train CartPole, deploy the policy, evaluate what is served
 	@$(BIN)/python -m deploy.demo
 
+# Tests wait more than they compute, so that more than one for each core pay.
+TEST_WORKERS ?= 3
 test: setup ## Run every check: lint, format, types, protos, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest -n $(TEST_WORKERS) -m "not long"
 
 test-long: setup ## Run the tests that take minutes each: runs that are stopped, killed and resumed, clients of others
-	$(BIN)/pytest -m long
+	$(BIN)/pytest -n $(TEST_WORKERS) -m long
 
 train-check: setup ## Train every algorithm with its defaults and tell what it has learnt; half an hour
 	@$(BIN)/python -m deploy.train_check
@@ -61,7 +63,9 @@ faults: setup ## Kill, hang and break parts of a stack under load, and count wha
 
 SCENARIO ?= autoscaling
 DURATION ?= 600
-loadtest: setup ## Load a stack with Locust and judge it: SCENARIO=autoscaling, chaos, soak or knee; five minutes
+load# Tests wait more than they compute, so that more than one for each core pay.
+TEST_WORKERS ?= 3
+test: setup ## Load a stack with Locust and judge it: SCENARIO=autoscaling, chaos, soak or knee; five minutes
 	$(BIN)/python -m loadtest run --scenario $(SCENARIO) --duration $(DURATION)
 
 loadtest-compare: setup ## The same load on Ray Serve's own gRPC ingress, side by side; seven minutes
