@@ -63,9 +63,7 @@ faults: setup ## Kill, hang and break parts of a stack under load, and count wha
 
 SCENARIO ?= autoscaling
 DURATION ?= 600
-load# Tests wait more than they compute, so that more than one for each core pay.
-TEST_WORKERS ?= 3
-test: setup ## Load a stack with Locust and judge it: SCENARIO=autoscaling, chaos, soak or knee; five minutes
+loadtest: setup ## Load a stack with Locust and judge it: SCENARIO=autoscaling, chaos, soak or knee; five minutes
 	$(BIN)/python -m loadtest run --scenario $(SCENARIO) --duration $(DURATION)
 
 loadtest-compare: setup ## The same load on Ray Serve's own gRPC ingress, side by side; seven minutes
