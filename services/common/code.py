@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.common.local_path import is_text, local_path
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
 
 LARGEST_PACKAGE = 100 * 1024 * 1024
@@ -44,23 +45,26 @@ def _packed(given: str, folder: Path, *, is_module: bool) -> str:
     if source is None:
         return given
     if source.is_dir():
-        content = _zipped(source, source.parent if is_module else source)
+        try:
+            content = _zipped(source, source.parent if is_module else source)
+        except OSError as error:
+            raise InvalidArgumentError(f"cannot read the folder {quoted(given)}: {error}") from error
         hidden = _OURS if not is_module else ()
         if found := [name for name in hidden if (source / name).exists()]:
             raise InvalidArgumentError(
-                f"expected a working folder that does not hide Steersman's own modules, got {given!r} with "
+                f"expected a working folder that does not hide Steersman's own modules, got {quoted(given)} with "
                 f"{found[0]!r} in it"
             )
     elif zipfile.is_zipfile(source):
         content = source.read_bytes()
     else:
         raise InvalidArgumentError(
-            f"expected a folder or a .zip file on the service's machine, or a URI, got {given!r}"
+            f"expected a folder or a .zip file on the service's machine, or a URI, got {quoted(given)}"
         )
     if len(content) > LARGEST_PACKAGE:
         raise InvalidArgumentError(
             f"expected code of at most {LARGEST_PACKAGE // 2**20} MiB packed, got {len(content) / 2**20:.0f} MiB of "
-            f"{given!r}"
+            f"{quoted(given)}"
         )
     package = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"
     folder.mkdir(parents=True, exist_ok=True)

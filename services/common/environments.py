@@ -12,6 +12,7 @@ import gymnasium
 
 from services.common.structs import plain_values
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
+from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
 
 Environment = gymnasium.Env[Any, Any]
@@ -71,18 +72,20 @@ def check_registered(environment_id: str) -> None:
             importlib.import_module(module)
         except Exception as error:
             raise InvalidArgumentError(
-                f"cannot import {module!r} of environment {environment_id!r}: {type(error).__name__}: {error}"
+                f"cannot import {quoted(module)} of environment {quoted(environment_id)}: "
+                f"{type(error).__name__}: {error}"
             ) from error
     elif name.startswith(_ATARI):
         if importlib.util.find_spec("ale_py") is None:
             raise FailedPreconditionError(
-                f"{environment_id} needs the extra `atari`, which is not installed: pip install 'steersman[atari]'"
+                f"{quoted(environment_id)} needs the extra `atari`, which is not installed: "
+                "pip install 'steersman[atari]'"
             )
         gymnasium.register_envs(importlib.import_module("ale_py"))
     if name not in gymnasium.registry:
         near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.5)
         hint = f"; near matches: {', '.join(near)}" if near else ""
-        raise InvalidArgumentError(f"expected a registered Gymnasium environment, got {environment_id!r}{hint}")
+        raise InvalidArgumentError(f"expected a registered Gymnasium environment, got {quoted(environment_id)}{hint}")
 
 
 def _wrapped(made: Environment, wrapper: trainer_pb2.EnvironmentWrapper) -> Environment:
@@ -109,12 +112,12 @@ def _found(path: str) -> Callable[..., Any]:
     module, separator, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module), name) if separator else None
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidArgumentError(f"cannot import the wrapper {path!r}: {error}") from error
+    except Exception as error:
+        raise InvalidArgumentError(f"cannot import the wrapper {quoted(path)}: {error}") from error
     if not callable(found):
         raise InvalidArgumentError(
             f'expected "package.module:Name" of a gymnasium.Wrapper, or of a function from environment to '
-            f"environment, got {path!r}"
+            f"environment, got {quoted(path)}"
         )
     return found  # type: ignore[no-any-return] # anything callable
 

@@ -133,15 +133,17 @@ def method_handlers(
     answers, or a coroutine function that writes its answers to its context. Whatever it raises ends the call with a
     status. Where requests come as a stream, those that the third kind reads from its context may be `Unreadable`; the
     second kind's call ends with the first of those. Writing an answer that is too large raises `InvalidArgumentError`.
-    Methods that the servicer only inherits from its stub are left out.
+    Methods that the servicer does not have, or only inherits from its stub, are left out.
 
     Args:
         service: The service.
         servicer: Has such methods.
         rules: What holds for their calls.
     """
-    calls = {method: getattr(servicer, method.name) for method in service.methods}
-    return {method.name: _handler(method, call, rules) for method, call in calls.items() if _is_asynchronous(call)}
+    calls = {method: getattr(servicer, method.name, None) for method in service.methods}
+    return {
+        method.name: _handler(method, call, rules) for method, call in calls.items() if call and _is_asynchronous(call)
+    }
 
 
 def _is_asynchronous(call: object) -> bool:

@@ -6,7 +6,14 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
+from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+_LONGEST_PATH = 4095
+_LONGEST_NAME = 255
+"""Bytes of a path, and of each name in it, on Linux."""
+
 _FILE = re.compile(r"file:(?://(?:localhost)?(?=/))?", re.IGNORECASE)
 
 
@@ -21,7 +28,16 @@ def local_path(given: str) -> Path | None:
 
     Returns:
         The path; None if it is a URI of another scheme, or of another machine.
+
+    Raises:
+        InvalidArgumentError: If no file system could have such a path.
     """
+    if "\0" in given or len(given.encode(errors="surrogateescape")) > _LONGEST_PATH:
+        raise InvalidArgumentError(
+            f"expected a path of at most {_LONGEST_PATH} bytes, none of them zero, got {quoted(given)}"
+        )
+    if any(len(name.encode(errors="surrogateescape")) > _LONGEST_NAME for name in given.split("/")):
+        raise InvalidArgumentError(f"expected a path with names of at most {_LONGEST_NAME} bytes, got {quoted(given)}")
     written = _FILE.sub("", given, count=1)
     if written == given:
         return None if _SCHEME.match(given) else Path(given)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from services.common.code import LARGEST_PACKAGE, pack_code
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
 
 _FETCH_SECONDS = 60.0
@@ -86,7 +87,8 @@ def _unpacked(package: str, folder: Path) -> str:
             with zipfile.ZipFile(path) as archive:
                 if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_UNPACKED:
                     raise InvalidArgumentError(
-                        f"expected code of at most {_LARGEST_UNPACKED // 2**20} MiB unpacked, got more in {package!r}"
+                        f"expected code of at most {_LARGEST_UNPACKED // 2**20} MiB unpacked, "
+                        f"got more in {quoted(package)}"
                     )
                 archive.extractall(unfinished)
             # Whole or not at all, and whoever comes second finds it.
@@ -96,7 +98,7 @@ def _unpacked(package: str, folder: Path) -> str:
             if not target.exists():
                 raise
         except (zipfile.BadZipFile, RuntimeError) as error:
-            raise InvalidArgumentError(f"cannot unpack the code {package!r}: {error}") from error
+            raise InvalidArgumentError(f"cannot unpack the code {quoted(package)}: {error}") from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return str(target)
@@ -104,17 +106,22 @@ def _unpacked(package: str, folder: Path) -> str:
 
 def _fetched(uri: str, folder: Path) -> Path:
     """Fetches a package each time, since what a URI names may change."""
-    scheme = urlsplit(uri).scheme
+    try:
+        scheme = urlsplit(uri).scheme
+    except ValueError as error:
+        raise InvalidArgumentError(f"expected the URI of code, got {quoted(uri)}: {error}") from error
     if scheme not in _SCHEMES:
-        raise InvalidArgumentError(f"expected the URI of code to begin with file, {', '.join(_SCHEMES)}, got {uri!r}")
+        raise InvalidArgumentError(
+            f"expected the URI of code to begin with file, {', '.join(_SCHEMES)}, got {quoted(uri)}"
+        )
     try:
         with urllib.request.urlopen(uri, timeout=_FETCH_SECONDS) as response:  # noqa: S310 - checked above
             content: bytes = response.read(LARGEST_PACKAGE + 1)
     except (OSError, ValueError) as error:
-        raise InvalidArgumentError(f"cannot fetch the code {uri!r}: {error}") from error
+        raise InvalidArgumentError(f"cannot fetch the code {quoted(uri)}: {error}") from error
     if len(content) > LARGEST_PACKAGE:
         raise InvalidArgumentError(
-            f"expected code of at most {LARGEST_PACKAGE // 2**20} MiB packed, got more at {uri!r}"
+            f"expected code of at most {LARGEST_PACKAGE // 2**20} MiB packed, got more at {quoted(uri)}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     package = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"

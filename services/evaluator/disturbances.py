@@ -19,6 +19,7 @@ import numpy as np
 from services.common.environments import Environment
 from services.evaluator.actions import constant_action
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.v1 import evaluator_pb2
 
 _Wrapper = gymnasium.Wrapper[Any, Any, Any, Any]
@@ -181,10 +182,10 @@ def scale_parameter(environment: Environment, attribute: str, factor: float) -> 
         near = difflib.get_close_matches(attribute, vars(environment.unwrapped), n=3)
         hint = f"; near matches: {', '.join(near)}" if near else ""
         raise InvalidArgumentError(
-            f"expected an attribute of {type(environment.unwrapped).__name__}, got {attribute!r}{hint}"
+            f"expected an attribute of {type(environment.unwrapped).__name__}, got {quoted(attribute)}{hint}"
         ) from None
     if isinstance(value, bool) or not np.issubdtype(np.asarray(value).dtype, np.number):
-        raise InvalidArgumentError(f"expected an attribute that is a number, got {attribute} = {value!r}")
+        raise InvalidArgumentError(f"expected an attribute that is a number, got {attribute} = {quoted(value)}")
     scaled = value * factor
     if isinstance(value, np.ndarray):
         scaled = scaled.astype(value.dtype)

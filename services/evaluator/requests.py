@@ -13,6 +13,7 @@ from services.evaluator.environments import Recipe
 from services.evaluator.evaluation import Arena
 from services.evaluator.players import CONSTANT, RANDOM
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted, quoted_names
 from steersman.v1 import evaluator_pb2, trainer_pb2
 
 DEFAULT_EPISODES = 20
@@ -117,7 +118,7 @@ def arena_of(
     if ":" in environment.id and not request.HasField("code"):
         # Making it would import any module that is named.
         raise InvalidArgumentError(
-            f"expected a registered Gymnasium environment, got {environment.id!r}; an id with a module is for an "
+            f"expected a registered Gymnasium environment, got {quoted(environment.id)}; an id with a module is for an "
             "environment of your own, which comes with `code`"
         )
     for kwargs in (environment.kwargs, *(wrapper.kwargs for wrapper in environment.wrappers)):
@@ -143,7 +144,7 @@ def references(request: evaluator_pb2.EvaluateRequest) -> list[str]:
     if len(names) > MAX_REFERENCES:
         raise InvalidArgumentError(f"expected at most {MAX_REFERENCES} references, got {len(names)}")
     if len(set(names)) < len(names):
-        raise InvalidArgumentError(f"expected each reference once, got {', '.join(names)}")
+        raise InvalidArgumentError(f"expected each reference once, got {quoted_names(names)}")
     return names
 
 

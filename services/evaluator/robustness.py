@@ -11,6 +11,7 @@ from services.evaluator.evaluation import Arena, Result
 from services.evaluator.report import rows_of, success_rate_of
 from services.evaluator.statistics import summarise
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.v1 import evaluator_pb2
 
 MAX_DISTURBANCES = 8
@@ -78,7 +79,7 @@ def _read(message: evaluator_pb2.Disturbance) -> Iterator[Disturbance]:
         ) from None
     if (kind is Kind.PARAMETER) != bool(message.attribute):
         raise InvalidArgumentError(
-            f"expected an attribute for a parameter and none for anything else, got {message.attribute!r} for "
+            f"expected an attribute for a parameter and none for anything else, got {quoted(message.attribute)} for "
             f"{kind.name.lower()}"
         )
     if not 1 <= len(message.strengths) <= MAX_STRENGTHS:

@@ -11,6 +11,7 @@ import grpc
 from scipy import stats
 
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, from_rpc_error
+from steersman.quoting import quoted
 from steersman.v1 import activity_pb2, deployment_pb2, deployment_pb2_grpc, evaluator_pb2
 
 DEFAULT_SECONDS = 60.0
@@ -72,7 +73,7 @@ async def follow_shadow(
             async for message in deployment_pb2_grpc.DeploymentServiceStub(channel).WatchDeployments(watch):
                 watched = next((each for each in message.policies if each.deployment.policy == request.policy), None)
                 if watched is None:
-                    raise NotFoundError(f"expected a deployed policy, got {request.policy!r}")
+                    raise NotFoundError(f"expected a deployed policy, got {quoted(request.policy)}")
                 route = watched.deployment.route
                 if not shadow:
                     # What was counted before the call belongs to nobody's report.
@@ -80,7 +81,8 @@ async def follow_shadow(
                     continue
                 if not route.HasField("shadow") or route.shadow.version != shadow:
                     raise FailedPreconditionError(
-                        f"expected version {shadow} of {request.policy!r} to stay the shadow, but the route was changed"
+                        f"expected version {shadow} of {quoted(request.policy)} to stay the shadow, "
+                        "but the route was changed"
                     )
                 counts.add(watched.activity)
                 elapsed = time.perf_counter() - began
@@ -126,5 +128,5 @@ def make_report(policy: str, route: deployment_pb2.Route, counts: Counts, second
 
 def _shadow(policy: str, route: deployment_pb2.Route) -> int:
     if not route.HasField("shadow"):
-        raise FailedPreconditionError(f"expected a policy whose route has a shadow, got {policy!r}")
+        raise FailedPreconditionError(f"expected a policy whose route has a shadow, got {quoted(policy)}")
     return route.shadow.version

@@ -27,6 +27,7 @@ from services.common.local_path import local_path
 from services.trainer.action_start import needs_action_start, without_start
 from services.trainer.environments import EnvironmentSpaces
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 
 COLUMNS = ("eps_id", "obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
 """RLlib's names for the columns of a dataset: a row is a step, rows of one episode follow each other in order."""
@@ -80,10 +81,10 @@ def open_dataset(uri: str) -> Any:  # noqa: ANN401 - pyarrow has no types
         found = pyarrow.dataset.dataset(path, format="parquet", filesystem=filesystem)
         names = set(found.schema.names)
     except (OSError, ValueError, pyarrow.ArrowInvalid) as error:
-        raise InvalidArgumentError(f"cannot read the dataset {uri!r}: {error}") from error
+        raise InvalidArgumentError(f"cannot read the dataset {quoted(uri)}: {error}") from error
     if missing := [name for name in COLUMNS if name not in names]:
         raise InvalidArgumentError(
-            f"expected a dataset with the columns {', '.join(COLUMNS)}, got {uri!r} without {', '.join(missing)}"
+            f"expected a dataset with the columns {', '.join(COLUMNS)}, got {quoted(uri)} without {', '.join(missing)}"
         )
     return found
 
@@ -103,7 +104,7 @@ def read_episodes(uri: str, spaces: EnvironmentSpaces) -> list[SingleAgentEpisod
     """
     table = open_dataset(uri).to_table(columns=list(COLUMNS))
     if not table.num_rows:
-        raise InvalidArgumentError(f"expected recorded steps, got the empty dataset {uri!r}")
+        raise InvalidArgumentError(f"expected recorded steps, got the empty dataset {quoted(uri)}")
     columns = {name: table.column(name).to_pylist() for name in COLUMNS}
     names = np.asarray(columns["eps_id"])
     starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
@@ -112,7 +113,7 @@ def read_episodes(uri: str, spaces: EnvironmentSpaces) -> list[SingleAgentEpisod
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidArgumentError(
             f"expected observations in {spaces.observation} and actions in {spaces.action}, got others in the dataset "
-            f"{uri!r}: {error}"
+            f"{quoted(uri)}: {error}"
         ) from error
 
 

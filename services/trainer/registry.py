@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from services.common.bundle import Bundle
 from steersman.errors import NotFoundError
+from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
 
 _BUNDLE = "bundle"
@@ -87,9 +88,9 @@ def find_version(client: MlflowClient, policy: str, version: int) -> int:
         entry = None
     wanted = f"version {version}" if version else "a version"
     if entry is None:
-        raise NotFoundError(f"expected {wanted} of policy {policy!r} to start from, but none is registered")
+        raise NotFoundError(f"expected {wanted} of policy {quoted(policy)} to start from, but none is registered")
     if not _checkpoint_of(entry):
-        raise NotFoundError(f"expected {wanted} of policy {policy!r} that keeps its checkpoint, but it has none")
+        raise NotFoundError(f"expected {wanted} of policy {quoted(policy)} that keeps its checkpoint, but it has none")
     return int(entry.version)
 
 

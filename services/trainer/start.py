@@ -6,12 +6,16 @@ import re
 import subprocess
 from pathlib import Path
 
+from services.common.local_path import local_path
 from services.trainer.registry import find_version
 from services.trainer.tracking import Tracking
+from services.trainer.validation import check_policy_name
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
 
 _ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_VERSION = re.compile(r"[0-9]{1,18}")
 _GIT_SECONDS = 5.0
 _CHECKPOINT_HAS = "learner_group"
 
@@ -27,16 +31,19 @@ def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking) -> trainer_pb2
         InvalidArgumentError: If it is no checkpoint, both a version and a checkpoint are given, an alias is none, or
             what it makes is to be promoted and not deployed.
         NotFoundError: If there is no such version, or it has no checkpoint.
+        UnavailableError: If MLflow cannot be reached.
     """
     alias = spec.publishing.deploy_as
     if alias and not _ALIAS.fullmatch(alias):
         raise InvalidArgumentError(
             "expected an alias of at most 64 lower-case letters, digits, '-' and '_', the first one a letter, as "
-            f"publishing.deploy_as, got {alias!r}"
+            f"publishing.deploy_as, got {quoted(alias)}"
         )
     than = spec.publishing.promote_if_better_than
-    if than and not (_ALIAS.fullmatch(than) or than.isdecimal()):
-        raise InvalidArgumentError(f"expected an alias or a version as publishing.promote_if_better_than, got {than!r}")
+    if than and not (_ALIAS.fullmatch(than) or _VERSION.fullmatch(than)):
+        raise InvalidArgumentError(
+            f"expected an alias or a version as publishing.promote_if_better_than, got {quoted(than)}"
+        )
     if than and not alias:
         raise InvalidArgumentError(
             "expected publishing.deploy_as besides promote_if_better_than, since what is served is compared, got none"
@@ -49,14 +56,19 @@ def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking) -> trainer_pb2
     if warm.checkpoint:
         if warm.policy or warm.version:
             raise InvalidArgumentError("expected either a version or a checkpoint in warm_start, got both")
-        warm.checkpoint = str(Path(warm.checkpoint).absolute())
-        if not (Path(warm.checkpoint) / _CHECKPOINT_HAS).is_dir():
+        folder = local_path(warm.checkpoint)
+        if folder is None or not (folder / _CHECKPOINT_HAS).is_dir():
             raise InvalidArgumentError(
-                f"expected the folder of an RLlib algorithm's checkpoint in warm_start, got {warm.checkpoint!r}"
+                f"expected the folder of an RLlib algorithm's checkpoint in warm_start, got {quoted(warm.checkpoint)}"
             )
+        warm.checkpoint = str(folder.absolute())
     else:
         warm.policy = warm.policy or spec.policy
-        warm.version = find_version(tracking.client, warm.policy, warm.version)
+        check_policy_name(warm.policy)
+        if warm.version < 0:
+            raise InvalidArgumentError(f"expected a version of at least 1, or 0 for the newest, got {warm.version}")
+        with tracking.reachable():
+            warm.version = find_version(tracking.client, warm.policy, warm.version)
     return completed
 
 

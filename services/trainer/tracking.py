@@ -7,6 +7,7 @@ MLflow's own: SCHEDULED, RUNNING, FINISHED, FAILED, KILLED.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from mlflow.entities import Metric, Param, ViewType
 from mlflow.exceptions import MlflowException
 
 from steersman.errors import NotFoundError, UnavailableError
+from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
 
 EXPERIMENT = "steersman"
@@ -31,6 +33,8 @@ FINAL = frozenset({FINISHED, FAILED, KILLED})
 
 ERROR = "steersman.error"
 """Tag of what failed: why, in one sentence."""
+
+_RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 _POLICY = "steersman.policy"
 _SPEC = "steersman.spec"
@@ -171,7 +175,7 @@ class Tracking:
         with self.reachable(run_id):
             run = self._client.get_run(run_id)
         if _SPEC not in run.data.tags or run.info.lifecycle_stage != "active":
-            raise NotFoundError(f"expected the id of a run, got {run_id!r}")
+            raise NotFoundError(f"expected the id of a run, got {quoted(run_id)}")
         return _tracked(run)
 
     def recent(self, policy: str, limit: int) -> list[TrackedRun]:
@@ -295,12 +299,15 @@ class Tracking:
             NotFoundError: If there is no such run.
             UnavailableError: If MLflow cannot be reached.
         """
+        # What cannot be an id is not sent, since MLflow answers some of it in ways that it answers nothing else in.
+        if run_id is not None and not _RUN_ID.fullmatch(run_id):
+            raise NotFoundError(f"expected the id of a run, got {quoted(run_id)}")
         try:
             yield
         except MlflowException as error:
             # An invalid id is one that does not exist.
             if run_id is not None and error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                raise NotFoundError(f"expected the id of a run, got {run_id!r}") from error
+                raise NotFoundError(f"expected the id of a run, got {quoted(run_id)}") from error
             if error.error_code in {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"}:
                 _log.warning("MLflow does not answer: %s", error)
                 raise UnavailableError(f"MLflow at {self._url} does not answer") from error

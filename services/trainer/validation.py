@@ -12,6 +12,7 @@ from services.trainer.exportable import check_spaces
 from services.trainer.resources import check_resources
 from services.trainer.tracking import LONGEST_SPEC, spec_json
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
 
 _POLICY = re.compile(r"[a-z0-9_-]{1,64}")
@@ -25,7 +26,7 @@ def check_policy_name(name: str) -> None:
     """
     if not _POLICY.fullmatch(name):
         raise InvalidArgumentError(
-            f"expected a policy name of 1 to 64 lower-case letters, digits, '-' and '_', got {name!r}"
+            f"expected a policy name of 1 to 64 lower-case letters, digits, '-' and '_', got {quoted(name)}"
         )
 
 
@@ -61,14 +62,15 @@ def check_request(spec: trainer_pb2.RunSpec) -> None:
         _check_recordings(algorithm.name, spec)
     elif spec.dataset:
         raise InvalidArgumentError(
-            f"expected no dataset for {algorithm.name}, which samples the environment itself, got {spec.dataset!r}"
+            f"expected no dataset for {algorithm.name}, which samples the environment itself, "
+            f"got {quoted(spec.dataset)}"
         )
     check_resources(spec)
     if ":" in spec.environment.id and not spec.HasField("code"):
         # gymnasium.make would import any module that "module:id" names.
         raise InvalidArgumentError(
-            f"expected a registered Gymnasium environment, got {spec.environment.id!r}; an id with a module is for an "
-            "environment of your own, which comes with `code`"
+            f"expected a registered Gymnasium environment, got {quoted(spec.environment.id)}; "
+            "an id with a module is for an environment of your own, which comes with `code`"
         )
 
 

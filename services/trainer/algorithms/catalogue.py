@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,5 +224,5 @@ def find_algorithm(name: str) -> Algorithm:
     if name not in ALGORITHMS:
         near = difflib.get_close_matches(name.upper(), ALGORITHMS)
         hint = f"; near match: {near[0]}" if near else ""
-        raise InvalidArgumentError(f"expected an algorithm among {', '.join(ALGORITHMS)}, got {name!r}{hint}")
+        raise InvalidArgumentError(f"expected an algorithm among {', '.join(ALGORITHMS)}, got {quoted(name)}{hint}")
     return ALGORITHMS[name]

@@ -24,6 +24,7 @@ from services.trainer.environments import EnvironmentSpaces, spaces_of
 from services.trainer.recordings import offline_settings
 from services.trainer.watched_environment import make_watched
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2
 
@@ -175,10 +176,10 @@ def _module_spec(spec: trainer_pb2.RunSpec, algorithm: Algorithm) -> Any:  # noq
     try:
         found = getattr(importlib.import_module(module), name) if separator else None
     except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidArgumentError(f"cannot import {spec.module_class!r}: {_one_line(error)}") from error
+        raise InvalidArgumentError(f"cannot import {quoted(spec.module_class)}: {_one_line(error)}") from error
     if not (isinstance(found, type) and issubclass(found, RLModule)):
         raise InvalidArgumentError(
-            f'expected "package.module:Class" of an RLModule as the module class, got {spec.module_class!r}'
+            f'expected "package.module:Class" of an RLModule as the module class, got {quoted(spec.module_class)}'
         )
     return RLModuleSpec(module_class=found)
 

@@ -17,6 +17,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from services.trainer.algorithms.catalogue import Algorithm
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
 
 MODEL = "model"
@@ -132,7 +133,8 @@ def complete_settings(
         typed = check_setting(algorithm, name, value)
         if checked.setdefault(name, typed) != typed:
             raise InvalidArgumentError(
-                f"expected one value for {name}, got {checked[name]!r} in `settings` and {typed!r} in `training`"
+                f"expected one value for {name}, got {quoted(checked[name])} in `settings` "
+                f"and {quoted(typed)} in `training`"
             )
     return {**algorithm.defaults, **checked}
 
@@ -192,10 +194,10 @@ def check_setting(algorithm: Algorithm, name: str, value: Any) -> Any:  # noqa: 
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"; near matches: {', '.join(near)}" if near else ""
         raise InvalidArgumentError(
-            f"expected a setting of {algorithm.name} or of RLlib's default model, got {name!r}{hint}"
+            f"expected a setting of {algorithm.name} or of RLlib's default model, got {quoted(name)}{hint}"
         )
     try:
         return pydantic.TypeAdapter(known[name].type).validate_python(value)
     except pydantic.ValidationError as error:
         reasons = "; ".join(dict.fromkeys(detail["msg"] for detail in error.errors()))
-        raise InvalidArgumentError(f"expected another value for {name}, got {value!r}: {reasons}") from error
+        raise InvalidArgumentError(f"expected another value for {name}, got {quoted(value)}: {reasons}") from error

@@ -13,14 +13,14 @@ from services.common.handlers import Unreadable
 from services.common.server import Service, create_server
 from steersman.errors import FailedPreconditionError
 from steersman.settings import Settings
-from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
+from steersman.v1 import deployment_pb2, policy_pb2
 
 MEBIBYTE = 1024 * 1024
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Policies(policy_pb2_grpc.PolicyServiceServicer):
+class Policies:
     """Answers as the policy's name says.
 
     Attributes:
@@ -49,7 +49,7 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
                 self.waiting -= 1
         return policy_pb2.ActResponse(version=7)
 
-    async def ActStream(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # noqa: N802
+    async def ActStream(self, request_iterator: object, context: _Context) -> None:  # noqa: N802
         """Answers each request with its id, or says why it could not be read."""
         while (message := await context.read()) is not grpc.aio.EOF:
             answer = policy_pb2.ActStreamResponse()
@@ -62,7 +62,7 @@ class Policies(policy_pb2_grpc.PolicyServiceServicer):
             await context.write(answer)
 
 
-class Deployments(deployment_pb2_grpc.DeploymentServiceServicer):
+class Deployments:
     """Has one call with one answer, and one with many."""
 
     async def Undeploy(  # noqa: N802

@@ -142,10 +142,10 @@ async def test_methods_that_the_servicer_does_not_have_are_unimplemented(channel
 @pytest.mark.parametrize("where", ["key", "value", "nested"])
 def test_texts_are_checked_however_deep_they_are(where: str) -> None:
     long = "x" * (MAX_TEXT_BYTES + 1)
-    settings = {"key": {long: 1}, "value": {"a": long}, "nested": {"a": [{"b": [1, long]}]}}[where]
+    odd: dict[str, dict[str, Any]] = {"key": {long: 1}, "value": {"a": long}, "nested": {"a": [{"b": [1, long]}]}}
     request = trainer_pb2.StartRunRequest()
     request.spec.settings.update({"a": {"fits": "x" * MAX_TEXT_BYTES}})
     _check_texts(request, "StartRunRequest")
-    request.spec.settings.update(settings)
+    request.spec.settings.update(odd[where])
     with pytest.raises(InvalidArgumentError, match=r"a longer one in StartRunRequest\.spec\.settings"):
         _check_texts(request, "StartRunRequest")

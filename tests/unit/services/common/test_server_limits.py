@@ -118,6 +118,9 @@ async def test_calls_over_the_limit_of_a_connection_wait_in_the_client() -> None
         connected(address) as neighbour,
     ):
         stub = policy_pb2_grpc.PolicyServiceStub(channel)
+        # A client that has not been told of the limit yet would begin too many.
+        await channel.channel_ready()
+        await stub.Act(PLAIN, timeout=SECONDS)
         calls = [stub.Act(WAIT, timeout=SECONDS) for _ in range(5)]
         await until(lambda: policies.waiting == 2)
         for _ in range(5):
