@@ -1,7 +1,7 @@
 """Where the local stack keeps its files: all of them below `var_dir`, whatever characters its path has.
 
-Unix sockets need short paths, and Ray splits its command lines in ways that break on quotes and other characters. Both
-get `plain_folder`: `var_dir` itself where its path is short and plain, else a symbolic link to it that is.
+Unix sockets need short paths, and Ray builds command lines that break on spaces, quotes and other characters. Both get
+`plain_folder`: `var_dir` itself where its path is short and plain, else a symbolic link to it that is.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ _RAY = Path("ray", "run")
 # A Unix socket's path has at most 107 bytes, and Ray's end in "/ray/run/session_<date>_<pid>/sockets/plasma_store".
 _LONGEST_PLAIN = 107 - len(f"/{_RAY}") - 68
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
-# Ray quotes the path of its Python for Windows, and reads it as a shell would.
-_RAY_MISREADS = re.compile(r"""['"\\]""")
 # Ray replaces it in the environment of jobs, and knows no way to write it otherwise.
 _RAY_REPLACES = re.compile(r"\$\{[A-Z0-9_]+\}")
 
@@ -105,7 +103,7 @@ def plain_folder(settings: Settings) -> Path:
 
 
 def ray_python(settings: Settings) -> str:
-    """Gives the path of this Python under which Ray can start workers.
+    """Gives the path of this Python under which Ray can start workers: shells read it, and Ray does not quote it.
 
     Args:
         settings: The stack's settings, with absolute paths.
@@ -113,7 +111,7 @@ def ray_python(settings: Settings) -> str:
     Raises:
         FailedPreconditionError: If there is no folder for a plain link.
     """
-    if not _RAY_MISREADS.search(sys.executable):
+    if _PLAIN.fullmatch(sys.executable):
         return sys.executable
     return str(_link_folder(settings) / "python" / Path(sys.executable).relative_to(sys.prefix))
 
@@ -246,7 +244,7 @@ def _links(settings: Settings) -> dict[Path, Path]:
     links = {}
     if not _is_plain(settings.var_dir):
         links[_link_folder(settings) / "var"] = settings.var_dir
-    if _RAY_MISREADS.search(sys.executable):
+    if not _PLAIN.fullmatch(sys.executable):
         links[_link_folder(settings) / "python"] = Path(sys.prefix)
     return links
 

@@ -63,10 +63,11 @@ def test_every_other_var_dir_has_a_short_and_plain_link_to_it(
     assert not plain.parent.exists()
 
 
-def test_ray_gets_a_plain_path_of_a_python_whose_own_path_it_misreads(
-    tmp_path: Path, prepared: Callable[[Settings], Settings], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", [kind for kind in odd_names.KINDS if kind not in {"colon", "line", "long"}])
+def test_ray_gets_a_plain_path_of_this_python(
+    kind: str, tmp_path: Path, prepared: Callable[[Settings], Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / 'somebody\'s "so called" back\\slash'
+    folder = tmp_path / odd_names.KINDS[kind]
     venv.create(folder, with_pip=False, symlinks=True)
     monkeypatch.setattr(sys, "prefix", str(folder))
     monkeypatch.setattr(sys, "executable", str(folder / "bin" / "python"))
