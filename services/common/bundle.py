@@ -18,18 +18,25 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from services.common.bundle_files import MANIFEST, MAX_MANIFEST_BYTES, MAX_MODEL_BYTES, MODEL
 from services.common.files import read_bounded
 from services.common.manifest import FORMAT, read_manifest
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
 
-MANIFEST = "manifest.json"
-MODEL = "model.onnx"
+__all__ = [
+    "MANIFEST",
+    "MAX_MANIFEST_BYTES",
+    "MAX_MODEL_BYTES",
+    "MODEL",
+    "NEXT_STATE_PREFIX",
+    "Bundle",
+    "read_bundle",
+    "write_bundle",
+]
+
 NEXT_STATE_PREFIX = "next_"
 """The output that holds the next value of state tensor `name` is called `next_name`."""
-
-MAX_MANIFEST_BYTES = 1024 * 1024
-MAX_MODEL_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True)

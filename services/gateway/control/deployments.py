@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from services.common.supervision import Supervisor
 from services.gateway.control import descriptions
 from services.gateway.control.alias_mirror import AliasMirror
+from services.gateway.control.bundle_specs import BundleSpecs
 from services.gateway.control.desired import AuditRecord, Change, DesiredState
 from services.gateway.control.overview import RECONCILER, Overview
 from services.gateway.control.ray_serve.client import RayServe
 from services.gateway.control.reconciler import Reconciler
 from services.gateway.control.registry import RegisteredVersion, Registry
 from services.gateway.control.request_ids import ChangeRequest, fingerprint_of, read_request_id
+from services.gateway.control.route_checks import check_route
 from services.gateway.control.scaling import Scale, read_scale
 from services.gateway.control.shared_state import SharedState
 from services.gateway.dispatch.routes import Route
@@ -69,6 +71,7 @@ class Deployments:
         self._shared = SharedState(settings.database, self._state_changed)
         self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, lambda: self.overview.spread())
         self._aliases = AliasMirror(registry)
+        self._bundle_specs = BundleSpecs(registry)
         self.overview = Overview(self._shared, self._reconciler, supervisor, catalogue, waiting_room)
 
     async def deploy(self, request: deployment_pb2.DeployRequest, actor: str) -> deployment_pb2.Deployment:
@@ -119,13 +122,8 @@ class Deployments:
         _check_versions(route.versions)
         if (earlier := await self._earlier(change)) is not None:
             return earlier
-        dispatcher = self._catalogue.get(request.policy)
-        if route.shadow and dispatcher and any(version.state for version in dispatcher.versions.values()):
-            raise FailedPreconditionError(
-                f"expected a policy without memory to shadow, but {request.policy!r} has some: a shadow would need the "
-                "state of episodes that it never played"
-            )
         uris = await self._find(request.policy, route.versions)
+        await self._check_route(request.policy, route, uris)
         return self.overview.describe(await self._shared.call(lambda store: store.set_route(change, route, uris)))
 
     async def set_alias(self, request: deployment_pb2.SetAliasRequest, actor: str) -> deployment_pb2.Deployment:
@@ -160,6 +158,11 @@ class Deployments:
     async def rollback(self, request: deployment_pb2.RollbackRequest, actor: str) -> deployment_pb2.Deployment:
         """Goes back to the route before."""
         change = self._change(request, actor)
+        if (earlier := await self._earlier(change)) is not None:
+            return earlier
+        wanted = (await self._shared.call(lambda store: store.state())).policies.get(request.policy)
+        if wanted and wanted.before:
+            await self._check_route(request.policy, wanted.before, {})
         return self.overview.describe(await self._shared.call(lambda store: store.rollback(change)))
 
     async def audit(self, request: deployment_pb2.ListAuditRequest) -> list[AuditRecord]:
@@ -227,6 +230,26 @@ class Deployments:
             await self._registry.find(policy, version) for version in sorted(versions) if version not in known
         ]
         return {entry.version: entry.bundle_uri for entry in found}
+
+    async def _check_route(self, policy: str, route: Route, found: Mapping[int, str]) -> None:
+        """Checks that requests may go to any version of a route, as far as it is known what these take and give.
+
+        Args:
+            policy: The policy.
+            route: The route.
+            found: Where bundles lie of versions that the policy has not had yet.
+
+        Raises:
+            FailedPreconditionError: If they may not.
+        """
+        if len(route.versions) == 1:
+            return
+        dispatcher = self._catalogue.get(policy)
+        loaded = dispatcher.versions if dispatcher else {}
+        specs = {version: loaded[version].spec for version in route.versions if version in loaded}
+        uris = await self._shared.call(lambda store: store.uris(policy)) | dict(found)
+        missing = {version: uris[version] for version in route.versions if version in uris and version not in specs}
+        check_route(policy, route, specs | await self._bundle_specs.read(policy, missing))
 
     def _state_changed(self, state: DesiredState) -> None:
         self._catalogue.is_settled = True

@@ -155,6 +155,9 @@ def _broken_version(dispatcher: Dispatcher | None, route: Route) -> str:
         if version in route.versions:
             others = ", ".join(str(other) for other in dispatcher.versions if other not in dispatcher.given_up)
             return f"version {version} failed before it ever answered: {reason}; version {others} goes on"
+    for version, reason in dispatcher.left_out.items():
+        others = ", ".join(map(str, sorted(dispatcher.serving)))
+        return f"version {version} gets no requests: {reason}; version {others} goes on"
     for attachment in dispatcher.attachments:
         for version in sorted(route.versions & attachment.failed_versions.keys()):
             if not attachment.leaving:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import httpx
 
@@ -10,6 +11,9 @@ from services.gateway.control.rest import Part, RestClient
 from steersman.errors import InvalidArgumentError, NotFoundError
 
 _CALL_SECONDS = 20.0
+_OWN_ARTIFACTS = "mlflow-artifacts:/"
+"""Where bundles lie that MLflow hands out itself."""
+
 _REFUSED = {httpx.codes.BAD_REQUEST, httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY}
 
 
@@ -64,6 +68,36 @@ class Registry:
         """
         fields = {"name": policy, "alias": alias} | ({"version": str(version)} if version else {})
         await self._call("registered-models/alias", fields, "POST" if version else "DELETE")
+
+    async def read_file(self, policy: str, version: int, uri: str, name: str) -> bytes:
+        """Reads a small file of a bundle, from wherever MLflow keeps it.
+
+        Args:
+            policy: The policy.
+            version: The version.
+            uri: Where the bundle lies.
+            name: The file.
+
+        Raises:
+            NotFoundError: If MLflow knows no such file there.
+            UnavailableError: If the registry cannot be reached, or answers something else.
+        """
+        if uri.startswith(_OWN_ARTIFACTS):
+            path = quote(f"{uri.removeprefix(_OWN_ARTIFACTS)}/{name}")
+            response = await self._client.request("GET", f"/api/2.0/mlflow-artifacts/artifacts/{path}")
+        else:
+            registered = await self._get(policy, version)
+            if registered is None or registered.bundle_uri != uri:
+                raise NotFoundError(
+                    f"expected version {version} of policy {policy!r} in MLflow with its bundle at {uri}"
+                )
+            fields = {"name": policy, "version": str(version), "path": name}
+            response = await self._client.request("GET", "/model-versions/get-artifact", params=fields)
+        if response.status_code in {httpx.codes.NOT_FOUND, *_REFUSED}:
+            raise NotFoundError(f"expected {name} at {uri}, but MLflow at {self._url} has none")
+        if not response.is_success:
+            raise self._client.refusal(response)
+        return response.content
 
     async def close(self) -> None:
         """Closes the connections."""

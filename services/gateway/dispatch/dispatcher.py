@@ -136,6 +136,11 @@ class Dispatcher:
         return self._traffic.given_up
 
     @property
+    def left_out(self) -> Mapping[int, str]:
+        """Loaded versions of the route that get nothing, with the reason: they do not go together with the others."""
+        return self._traffic.left_out
+
+    @property
     def waiting(self) -> int:
         """Observations that wait for a replica."""
         return self._lanes.waiting

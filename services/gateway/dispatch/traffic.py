@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from services.gateway.dispatch.probation import Probation
 from services.gateway.dispatch.routes import Route, Shadow, Split, split
+from services.gateway.requests.compatibility import are_compatible, describe_interface
 from services.gateway.requests.versions import Version
 
 
@@ -20,6 +22,7 @@ class Traffic:
         self._has_memory = False
         self._probation = Probation()
         self._split: Split | None = None
+        self._left_out: dict[int, str] = {}
         self._default_version: Version | None = None
 
     @property
@@ -51,6 +54,11 @@ class Traffic:
     def given_up(self) -> Mapping[int, str]:
         """Versions out of rotation, with the reason: each failed before its first answer."""
         return self._probation.given_up
+
+    @property
+    def left_out(self) -> Mapping[int, str]:
+        """Loaded versions of the route that get nothing, with the reason: they do not go together with the others."""
+        return MappingProxyType(self._left_out)
 
     def pick(self, point: float) -> Version:
         """Picks the version for a request that names none, among those that are loaded; there must be one.
@@ -117,5 +125,33 @@ class Traffic:
         return self._versions[found.main_version]
 
     def _split_anew(self) -> None:
-        self._split = split(self._route, self._route_before, self._probation.usable(self._versions))
+        usable = self._probation.usable(self._versions)
+        self._left_out = self._find_left_out(usable)
+        self._split = split(self._route, self._route_before, [each for each in usable if each not in self._left_out])
         self._default_version = self._versions[self._split.main_version] if self._split else None
+
+    def _find_left_out(self, usable: Collection[int]) -> dict[int, str]:
+        """Finds the versions of the route that a request for another one of them cannot go to.
+
+        Such a route is refused when it is asked for; but it may not be known then what all of its versions take. Of
+        those that differ, all gateways follow the same one: one that the route before had, then the heaviest.
+        """
+        route = self._route
+        if route is None or len(route.versions) == 1:
+            return {}
+        before = self._route_before.weights if self._route_before else {}
+        loaded = [version for version in route.weights if version in usable]
+        if not loaded:
+            return {}
+        kept = max(loaded, key=lambda version: (version in before, route.weights[version], version))
+        takes = self._versions[kept].spec
+        left_out = {
+            version: f"it has {describe_interface(self._versions[version].spec)}, "
+            f"but version {kept} of the same route has {describe_interface(takes)}"
+            for version in sorted(route.versions)
+            if version in usable and not are_compatible(self._versions[version].spec, takes)
+        }
+        shadow = route.shadow.version if route.shadow else 0
+        if shadow in usable and (self._versions[shadow].state or self._versions[kept].state):
+            left_out.setdefault(shadow, "a shadow would need the state of episodes that it never played")
+        return left_out

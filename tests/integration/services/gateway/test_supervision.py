@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from services.common.bundle import Bundle
 from steersman.aio import PolicyClient
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
+from tests.dashboard import Dashboard
 from tests.databases import sqlite_only
 from tests.gateways import GatewayProcess, attached_replica, gateway_process
-from tests.http_server import HttpAnswer, HttpRequest, http_server
+from tests.http_server import HttpAnswer, http_server
 
 pytestmark = pytest.mark.integration
 
@@ -64,36 +64,6 @@ class Admin:
 async def admin_of(gateway: GatewayProcess) -> AsyncIterator[Admin]:
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         yield Admin(deployment_pb2_grpc.DeploymentServiceStub(channel), health_pb2_grpc.HealthStub(channel))
-
-
-class Dashboard:
-    """A dashboard that behaves like Ray's for as long as it is not told to answer something else."""
-
-    def __init__(self) -> None:
-        self.instead: HttpAnswer | None = None
-        self.applications: list[dict[str, Any]] = []
-        self.told_version_2 = threading.Event()
-
-    def __call__(self, request: HttpRequest) -> HttpAnswer:
-        if self.instead is not None:
-            return self.instead
-        if request.method == "PUT":
-            self.applications = json.loads(request.body)["applications"]
-            if "2" in self.applications[0]["deployments"][0]["user_config"]["versions"]:
-                self.told_version_2.set()
-            return HttpAnswer()
-        found = {
-            config["name"]: {
-                "status": "RUNNING",
-                "source": "declarative",
-                "route_prefix": config["route_prefix"],
-                "message": "",
-                "deployed_app_config": config,
-                "deployments": {},
-            }
-            for config in self.applications
-        }
-        return HttpAnswer(json.dumps({"applications": found}).encode())
 
 
 def token_folder(path: Path) -> Callable[[], None]:
