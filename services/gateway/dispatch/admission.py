@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from services.gateway.dispatch.request_queue import RequestQueue
-from services.gateway.requests.request import Segment
+from services.gateway.dispatch.request_queue import RequestQueue, Waiting
+from services.gateway.requests.request import Request
 from steersman.errors import ResourceExhaustedError
 
 
@@ -25,7 +25,7 @@ class Limits:
     pushback_milliseconds: int
 
 
-def make_room(limits: Limits, queues: Sequence[RequestQueue], segment: Segment, now: float) -> None:
+def make_room(limits: Limits, waiting: Waiting, queues: Callable[[], Sequence[RequestQueue]], request: Request) -> None:
     """Sees to it that a request fits into the queues of its policy.
 
     An interactive request pushes out what nobody waits for, the latest first and no more than it needs, but nothing if
@@ -33,41 +33,30 @@ def make_room(limits: Limits, queues: Sequence[RequestQueue], segment: Segment, 
 
     Args:
         limits: How much may wait.
-        queues: All queues of the policy.
-        segment: The whole request.
-        now: Seconds of `time.monotonic`.
+        waiting: What waits in all queues of the policy.
+        queues: Gives those queues.
+        request: The request, which has just arrived.
 
     Raises:
         ResourceExhaustedError: If there is no room.
     """
-    waiting = sum([queue.waiting for queue in queues])
-    waiting_bytes = sum([queue.waiting_bytes for queue in queues])
-    if _fits(limits, waiting, waiting_bytes, segment):
+    size_bytes = request.size * request.version.row_bytes
+    if _fits(limits, waiting.observations, waiting.size_bytes, request.size, size_bytes):
         return
-    if segment.request.interactive:
-        kept = waiting - sum([queue.sheddable for queue in queues])
-        kept_bytes = waiting_bytes - sum([queue.sheddable_bytes for queue in queues])
-        if _fits(limits, kept, kept_bytes, segment):
-            _shed(limits, queues, segment, now)
-            return
-    raise ResourceExhaustedError(
-        f"expected room for {segment.size} observations ({segment.size_bytes} bytes), but {waiting} of "
-        f"{limits.observations} ({waiting_bytes} of {limits.size_bytes} bytes) wait already",
-        limits.pushback_milliseconds,
-    )
-
-
-def _shed(limits: Limits, queues: Sequence[RequestQueue], segment: Segment, now: float) -> None:
-    """Fails requests that nobody waits for until there is room; all of them together must make enough."""
+    kept, kept_bytes = waiting.observations - waiting.sheddable, waiting.size_bytes - waiting.sheddable_bytes
+    if not request.interactive or not _fits(limits, kept, kept_bytes, request.size, size_bytes):
+        raise ResourceExhaustedError(
+            f"expected room for {request.size} observations ({size_bytes} bytes), but {waiting.observations} of "
+            f"{limits.observations} ({waiting.size_bytes} of {limits.size_bytes} bytes) wait already",
+            limits.pushback_milliseconds,
+        )
     error = ResourceExhaustedError("gave way to interactive requests", limits.pushback_milliseconds)
-    while not _fits(
-        limits, sum([queue.waiting for queue in queues]), sum([queue.waiting_bytes for queue in queues]), segment
-    ):
-        latest = [found.request for queue in queues if (found := queue.latest_sheddable) is not None]
-        max(latest, key=lambda request: request.arrived).fail(error, now)
+    while not _fits(limits, waiting.observations, waiting.size_bytes, request.size, size_bytes):
+        latest = [found.request for queue in queues() if (found := queue.latest_sheddable) is not None]
+        max(latest, key=lambda other: other.arrived).fail(error, request.arrived)
 
 
-def _fits(limits: Limits, waiting: int, waiting_bytes: int, segment: Segment) -> bool:
+def _fits(limits: Limits, waiting: int, waiting_bytes: int, observations: int, size_bytes: int) -> bool:
     return waiting == 0 or (
-        waiting + segment.size <= limits.observations and waiting_bytes + segment.size_bytes <= limits.size_bytes
+        waiting + observations <= limits.observations and waiting_bytes + size_bytes <= limits.size_bytes
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from services.gateway.dispatch.answer_times import AnswerTimes
 from services.gateway.requests.batch import Batch
-from services.gateway.requests.message_sizes import most_observations_in_answer, most_observations_in_batch
+from services.gateway.requests.message_sizes import answer_size, batch_size
 from services.gateway.requests.options import Options
 from services.gateway.requests.versions import Version, read_version
 from steersman.errors import InternalError, InvalidArgumentError
@@ -206,8 +206,8 @@ class Attachment:
             loaded = self.versions[version]
             found = self._limits[version, options] = min(
                 self.max_batch_size,
-                most_observations_in_batch(loaded, options, self.max_message_bytes),
-                most_observations_in_answer(loaded, options, self.max_answer_bytes),
+                batch_size(loaded, options).most_observations(self.max_message_bytes),
+                answer_size(loaded, options).most_observations(self.max_answer_bytes),
             )
             self._smallest_limit = min(self._smallest_limit, found or self._smallest_limit)
         return found

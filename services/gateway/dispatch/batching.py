@@ -10,6 +10,7 @@ from services.gateway.dispatch.attachments import Attachments
 from services.gateway.dispatch.lane import Lane, Lanes, precedence
 from services.gateway.dispatch.traffic import Traffic
 from services.gateway.requests.batch import Batch
+from services.gateway.requests.message_sizes import answer_size, batch_size
 from services.gateway.requests.request import Segment
 from services.gateway.requests.statistics import Statistics
 from steersman.errors import FailedPreconditionError, InternalError
@@ -95,10 +96,12 @@ class Batching:
             # An even share for each replica that is as idle, so that none takes everything.
             equals = sum([attachment.in_flight == idlest.in_flight for attachment in candidates])
             segments = queue.take(most, -(-waiting // equals), now)
-            if segments and segments[0].request.isolated and idlest.in_flight:
+            if not segments:
+                return  # all that waited has expired
+            if segments[0].request.isolated and idlest.in_flight:
                 # What stood before it has expired, so that only now it is known to be next.
                 queue.push_front(segments)
-            elif segments:
+            else:
                 self._give(idlest, lane, segments, now)
 
     def _waits_for_company(self, lane: Lane, most: int, max_queue_delay: float, now: float) -> bool:
@@ -118,11 +121,12 @@ class Batching:
         if not holders or any(holder.most_observations(lane.version, lane.options) for holder in holders):
             return
         version = self._traffic.versions[lane.version]
-        row_bytes = sum(entry.row_bytes for entry in version.outputs(lane.options))
+        batch, answer = batch_size(version, lane.options), answer_size(version, lane.options)
         error = FailedPreconditionError(
-            f"expected one observation of version {version.number} of policy {self._policy!r}, and its answer, to fit "
-            f"into a message between gateway and replica, got {version.row_bytes} bytes for a replica that takes "
-            f"{max(holder.max_message_bytes for holder in holders)}, and {row_bytes} bytes for a gateway that takes "
+            f"expected one observation of version {version.number} of policy {self._policy!r} to fit into a message "
+            f"between gateway and replica, got up to {batch.once + batch.each} bytes where the replica takes "
+            f"{max(holder.max_message_bytes for holder in holders)}, and an answer of up to "
+            f"{answer.once + answer.each} bytes where the gateway takes "
             f"{max(holder.max_answer_bytes for holder in holders)}; raise max_message_bytes"
         )
         lane.queue.fail_all(error, now)
@@ -132,7 +136,7 @@ class Batching:
         size = sum([segment.size for segment in segments])
         batch = Batch(self._traffic.versions[lane.version], lane.options, segments, size, now)
         try:
-            attachment.give(batch, self._lanes.waiting)
+            attachment.give(batch, self._lanes.waiting.observations)
         except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
             _log.exception("a batch for version %d of policy %s could not be sent", lane.version, self._policy)
             self._blame_requests(lane, batch, now)

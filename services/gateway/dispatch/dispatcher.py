@@ -143,7 +143,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Observations that wait for a replica."""
-        return self._lanes.waiting
+        return self._lanes.waiting.observations
 
     def set_route(self, route: Route | None, before: Route | None, revision: int = 0) -> None:
         """Splits traffic from now on; what waits already goes where it was going.
@@ -167,9 +167,8 @@ class Dispatcher:
         Raises:
             ResourceExhaustedError: If the queue is full.
         """
-        segment = Segment(request, 0, request.size)
-        make_room(self._limits, self._lanes.queues, segment, self.clock())
-        self._lanes.push(segment)
+        make_room(self._limits, self._lanes.waiting, self._lanes.queues, request)
+        self._lanes.push(Segment(request, 0, request.size))
         self._gathering.notify()
 
     def attach(self, attachment: Attachment) -> None:
@@ -280,7 +279,7 @@ class Dispatcher:
     def fail_all(self, error: SteersmanError) -> None:
         """Fails everything that waits."""
         now = self.clock()
-        for queue in self._lanes.queues:
+        for queue in self._lanes.queues():
             queue.fail_all(error, now)
 
     def _fail_batch(self, batch: Batch, error: SteersmanError, now: float) -> None:
@@ -310,11 +309,11 @@ class Dispatcher:
 
     def _is_wanted(self) -> bool:
         """Tells whether any replica would take a batch."""
-        return self._attachments.want_work(self._lanes.waiting)
+        return self._attachments.want_work(self._lanes.waiting.observations)
 
     def _is_alone(self) -> bool:
         """Tells whether a single request is all that this policy has to do."""
-        return self._lanes.waiting <= 1 and self._attachments.are_idle
+        return self._lanes.waiting.observations <= 1 and self._attachments.are_idle
 
     def _dispatch(self) -> None:
         self._batching.give_batches(self.clock())

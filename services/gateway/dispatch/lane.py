@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from services.gateway.dispatch.request_queue import RequestQueue
+from services.gateway.dispatch.request_queue import RequestQueue, Waiting
 from services.gateway.requests.options import Options
 from services.gateway.requests.request import Request, Segment
 
@@ -22,7 +22,7 @@ class Lane:
 
     version: int
     options: Options
-    queue: RequestQueue = field(default_factory=RequestQueue)
+    queue: RequestQueue
 
 
 def precedence(lane: Lane) -> tuple[bool, bool, float]:
@@ -33,22 +33,21 @@ def precedence(lane: Lane) -> tuple[bool, bool, float]:
 
 
 class Lanes:
-    """The lanes of one policy. A lane begins with its first request."""
+    """The lanes of one policy. A lane begins with its first request.
+
+    Attributes:
+        waiting: What waits in all of them.
+    """
 
     def __init__(self) -> None:
+        self.waiting = Waiting()
         self._lanes: dict[tuple[int, Options], Lane] = {}
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
 
-    @property
-    def waiting(self) -> int:
-        """Observations that wait in all of them."""
-        return sum([lane.queue.waiting for lane in self._lanes.values()])
-
-    @property
     def queues(self) -> list[RequestQueue]:
-        """The queue of each."""
+        """Gives the queue of each."""
         return [lane.queue for lane in self._lanes.values()]
 
     def of(self, request: Request) -> Lane:
@@ -56,7 +55,7 @@ class Lanes:
         key = (request.version.number, request.options)
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(*key)
+            lane = self._lanes[key] = Lane(*key, RequestQueue(self.waiting))
         return lane
 
     def push(self, segment: Segment) -> None:

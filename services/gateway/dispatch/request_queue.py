@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from services.gateway.requests.request import Request, Segment
 from steersman.errors import DeadlineExceededError, SteersmanError
@@ -12,37 +13,54 @@ _FEWEST_TO_SWEEP = 64
 """Segments of finished requests that are left in line, however few others there are."""
 
 
+@dataclass(slots=True)
+class Waiting:
+    """What waits in all queues of a policy.
+
+    Attributes:
+        observations: Observations.
+        size_bytes: Bytes of their inputs.
+        sheddable: Observations that nobody waits for.
+        sheddable_bytes: Bytes of their inputs.
+    """
+
+    observations: int = 0
+    size_bytes: int = 0
+    sheddable: int = 0
+    sheddable_bytes: int = 0
+
+
 class RequestQueue:
     """A queue that forms batches as it is emptied.
 
     A request that finishes while it waits (abandoned, failed, expired) frees its place at once: it no longer counts.
     Its segments are passed over when their turn comes, or swept out when most of what is in line is of that kind.
 
+    Args:
+        total: Where it counts what waits, as the other queues of its policy do.
+
     Attributes:
-        waiting: Observations that wait.
-        waiting_bytes: Bytes of their inputs.
-        sheddable: Those of them that nobody waits for.
-        sheddable_bytes: Bytes of their inputs.
+        waiting: Observations that wait here.
     """
 
-    __slots__ = ("_batch", "_finished", "_interactive", "sheddable", "sheddable_bytes", "waiting", "waiting_bytes")
+    __slots__ = ("_batch", "_finished", "_interactive", "_total", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, total: Waiting) -> None:
+        self._total = total
         self._interactive: deque[Segment] = deque()
         self._batch: deque[Segment] = deque()
+        # Segments in line whose requests have finished.
         self._finished = 0
-        self.waiting = self.waiting_bytes = 0
-        self.sheddable = self.sheddable_bytes = 0
+        self.waiting = 0
 
     @property
     def head(self) -> Segment | None:
         """The segment that is next in line, if any waits."""
-        for segments in (self._interactive, self._batch):
-            while segments and segments[0].request.finished:
-                segments.popleft()
-                self._finished -= 1
-            if segments:
+        while segments := self._interactive or self._batch:
+            if not segments[0].request.finished:
                 return segments[0]
+            segments.popleft()
+            self._finished -= 1
         return None
 
     @property
@@ -61,16 +79,18 @@ class RequestQueue:
 
     def push(self, segment: Segment) -> None:
         """Adds a segment behind the others of its kind, unless its request has finished."""
-        if not segment.request.finished:
-            self._segments(segment).append(segment)
-            self._enter(segment)
+        request = segment.request
+        if not request.finished:
+            (self._interactive if request.interactive else self._batch).append(segment)
+            self._enter(request, segment.size)
 
     def push_front(self, segments: Iterable[Segment]) -> None:
         """Puts segments that were taken before back in front, in their order; finished requests are left out."""
         for segment in reversed(list(segments)):
-            if not segment.request.finished:
-                self._segments(segment).appendleft(segment)
-                self._enter(segment)
+            request = segment.request
+            if not request.finished:
+                (self._interactive if request.interactive else self._batch).appendleft(segment)
+                self._enter(request, segment.size)
 
     def take(self, limit: int, share: int, now: float) -> list[Segment]:
         """Takes the next batch.
@@ -88,15 +108,20 @@ class RequestQueue:
         """
         batch: list[Segment] = []
         size = 0
-        while size < share and (segment := self.head) is not None:
+        while size < share and (segments := self._interactive or self._batch):
+            segment = segments[0]
             request = segment.request
+            if request.finished:
+                segments.popleft()
+                self._finished -= 1
+                continue
             if request.deadline <= now:
                 request.fail(DeadlineExceededError("the deadline passed while the request waited for a replica"), now)
                 continue
             if batch and (request.isolated or size + segment.size > limit):
                 break
-            self._segments(segment).popleft()
-            self._exit(segment)
+            segments.popleft()
+            self._exit(request, segment.size, 1)
             if segment.size > limit:
                 segment, rest = segment.split(limit)
                 self.push_front([rest])
@@ -108,11 +133,9 @@ class RequestQueue:
 
     def release(self, request: Request) -> None:
         """Frees the place of a request that has finished while parts of it were waiting; called by the request."""
-        self._count(request, -request.waiting)
         self._finished += request.waiting_segments
-        request.waiting = request.waiting_segments = 0
-        in_line = len(self._interactive) + len(self._batch)
-        if self._finished > max(_FEWEST_TO_SWEEP, in_line // 2):
+        self._exit(request, request.waiting, request.waiting_segments)
+        if self._finished > max(_FEWEST_TO_SWEEP, (len(self._interactive) + len(self._batch)) // 2):
             self._sweep()
 
     def expire(self, now: float) -> None:
@@ -134,7 +157,7 @@ class RequestQueue:
         self._interactive.clear()
         self._batch.clear()
         for segment in segments:
-            self._exit(segment)
+            self._exit(segment.request, segment.size, 1)
         return segments
 
     def fail_all(self, error: SteersmanError, now: float) -> None:
@@ -147,29 +170,30 @@ class RequestQueue:
         for segment in self.drain():
             segment.request.fail(error, now)
 
-    def _segments(self, segment: Segment) -> deque[Segment]:
-        return self._interactive if segment.request.interactive else self._batch
-
-    def _enter(self, segment: Segment) -> None:
-        request = segment.request
+    def _enter(self, request: Request, observations: int) -> None:
         request.queue = self
-        request.waiting += segment.size
+        request.waiting += observations
         request.waiting_segments += 1
-        self._count(request, segment.size)
-
-    def _exit(self, segment: Segment) -> None:
-        request = segment.request
-        request.waiting -= segment.size
-        request.waiting_segments -= 1
-        self._count(request, -segment.size)
-
-    def _count(self, request: Request, observations: int) -> None:
-        size_bytes = observations * request.version.row_bytes
         self.waiting += observations
-        self.waiting_bytes += size_bytes
+        size_bytes = observations * request.version.row_bytes
+        total = self._total
+        total.observations += observations
+        total.size_bytes += size_bytes
         if not request.interactive:
-            self.sheddable += observations
-            self.sheddable_bytes += size_bytes
+            total.sheddable += observations
+            total.sheddable_bytes += size_bytes
+
+    def _exit(self, request: Request, observations: int, segments: int) -> None:
+        request.waiting -= observations
+        request.waiting_segments -= segments
+        self.waiting -= observations
+        size_bytes = observations * request.version.row_bytes
+        total = self._total
+        total.observations -= observations
+        total.size_bytes -= size_bytes
+        if not request.interactive:
+            total.sheddable -= observations
+            total.sheddable_bytes -= size_bytes
 
     def _sweep(self) -> None:
         """Drops the segments of finished requests."""

@@ -7,6 +7,7 @@ is made. What a message has besides the elements is taken at its largest.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from services.gateway.requests.observations import TensorFormat
 from services.gateway.requests.options import GREEDY, Options
@@ -25,33 +26,46 @@ _SEED_BYTES = _HEADER_BYTES + 3 * (1 + _VARINT_BYTES)
 """The seed of one request in a batch; at worst every observation has one of its own."""
 
 
-def most_observations_in_batch(version: Version, options: Options, max_message_bytes: int) -> int:
-    """Tells how many observations fit into a batch for a replica.
+@dataclass(frozen=True, slots=True)
+class MessageSize:
+    """How large a message gets.
+
+    Attributes:
+        once: Bytes that it has at most, whatever is in it.
+        each: Bytes that each observation adds at most.
+    """
+
+    once: int
+    each: int
+
+    def most_observations(self, max_message_bytes: int) -> int:
+        """Tells how many observations fit into a message; 0 if not even one does."""
+        return max(0, max_message_bytes - self.once) // max(1, self.each)
+
+
+def batch_size(version: Version, options: Options) -> MessageSize:
+    """Gives the size of a batch for a replica.
 
     Args:
         version: The version to compute with.
         options: How actions are chosen, for all of them.
-        max_message_bytes: The largest message that the replica takes.
     """
-    each = version.row_bytes + (0 if options is GREEDY else _SEED_BYTES)
-    return _rows(version.inputs, each, max_message_bytes)
+    return MessageSize(_once(version.inputs), version.row_bytes + (0 if options is GREEDY else _SEED_BYTES))
 
 
-def most_observations_in_answer(version: Version, options: Options, max_message_bytes: int) -> int:
-    """Tells for how many observations the answer fits into a message of a replica.
+def answer_size(version: Version, options: Options) -> MessageSize:
+    """Gives the size of a replica's answer to a batch.
 
     Args:
         version: The version that computes.
         options: How actions are chosen, for all of them, and what is wanted besides.
-        max_message_bytes: The largest message that the gateway takes.
     """
     outputs = version.outputs(options)
-    return _rows(outputs, sum(entry.row_bytes for entry in outputs), max_message_bytes)
+    return MessageSize(_once(outputs), sum(entry.row_bytes for entry in outputs))
 
 
-def _rows(formats: Iterable[TensorFormat], row_bytes: int, max_message_bytes: int) -> int:
-    once = _MESSAGE_BYTES + sum(_tensor_bytes(entry) for entry in formats)
-    return max(0, max_message_bytes - once) // max(1, row_bytes)
+def _once(formats: Iterable[TensorFormat]) -> int:
+    return _MESSAGE_BYTES + sum(_tensor_bytes(entry) for entry in formats)
 
 
 def _tensor_bytes(entry: TensorFormat) -> int:

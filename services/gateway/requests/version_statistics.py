@@ -69,8 +69,9 @@ class VersionStatistics:
             compute_seconds: The longest time that a replica spent on a batch with a part of it.
             now: Seconds of `time.monotonic`.
         """
-        self.answered.add(now - arrived)
-        self.latencies[bucket_of(now - arrived)] += 1
+        seconds = now - arrived
+        self.answered.add(seconds)
+        self.latencies[bucket_of(seconds)] += 1
         self.queued.add(departed - arrived)
         self.computed.add(compute_seconds)
         self.last_answer = now

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.dispatch.admission import Limits, make_room
-from services.gateway.dispatch.request_queue import RequestQueue
+from services.gateway.dispatch.request_queue import RequestQueue, Waiting
 from services.gateway.requests.request import Request, Segment
 from steersman.errors import ResourceExhaustedError
 from tests.unit.services.gateway.numbers import request
@@ -12,15 +12,24 @@ BYTES = 8
 """Bytes of one observation."""
 
 
-def whole(entry: Request) -> Segment:
-    return Segment(entry, 0, entry.size)
+class Queues:
+    """The queues of a policy, each with some requests.
 
+    Attributes:
+        waiting: What waits in all of them.
+    """
 
-def queue_of(*requests: Request) -> RequestQueue:
-    queue = RequestQueue()
-    for entry in requests:
-        queue.push(whole(entry))
-    return queue
+    def __init__(self, *queues: list[Request]) -> None:
+        self.waiting = Waiting()
+        self._queues = []
+        for requests in queues:
+            queue = RequestQueue(self.waiting)
+            for entry in requests:
+                queue.push(Segment(entry, 0, entry.size))
+            self._queues.append(queue)
+
+    def make_room(self, limits: Limits, entry: Request) -> None:
+        make_room(limits, self.waiting, lambda: self._queues, entry)
 
 
 def limits(observations: int, size_bytes: int = 10**6) -> Limits:
@@ -29,19 +38,19 @@ def limits(observations: int, size_bytes: int = 10**6) -> Limits:
 
 def test_nothing_is_shed_for_whom_there_is_no_room_all_the_same() -> None:
     interactive, patient = request(8), request(2, interactive=False)
-    queue = queue_of(interactive, patient)
+    queues = Queues([interactive, patient])
     with pytest.raises(ResourceExhaustedError, match="but 10 of 10"):
-        make_room(limits(10), [queue], whole(request(3)), 0.0)
+        queues.make_room(limits(10), request(3))
     assert not patient.finished
-    make_room(limits(10), [queue], whole(request(2)), 0.0)
+    queues.make_room(limits(10), request(2))
     assert isinstance(patient.error, ResourceExhaustedError)
     assert not interactive.finished
 
 
 def test_no_more_is_shed_than_is_needed() -> None:
     patient = [request(interactive=False) for _ in range(4)]
-    queue = queue_of(*patient)
-    make_room(limits(5), [queue], whole(request(3)), 0.0)
+    queues = Queues(patient)
+    queues.make_room(limits(5), request(3))
     assert [entry.finished for entry in patient] == [False, False, True, True], "one place was free"
 
 
@@ -49,25 +58,25 @@ def test_the_latest_goes_first_whatever_lane_it_waits_in() -> None:
     patient = [request(interactive=False) for _ in range(4)]
     for number, entry in enumerate(patient):
         entry.arrived = float(number)
-    lanes = [queue_of(patient[0], patient[3]), queue_of(patient[1], patient[2])]
-    make_room(limits(4), lanes, whole(request(2)), 5.0)
+    queues = Queues([patient[0], patient[3]], [patient[1], patient[2]])
+    queues.make_room(limits(4), request(2))
     assert [entry.finished for entry in patient] == [False, False, True, True]
 
 
 def test_room_in_bytes_is_made_as_well() -> None:
     patient = [request(interactive=False) for _ in range(4)]
-    queue = queue_of(*patient)
-    make_room(limits(100, 4 * BYTES), [queue], whole(request(3)), 0.0)
+    queues = Queues(patient)
+    queues.make_room(limits(100, 4 * BYTES), request(3))
     assert [entry.finished for entry in patient] == [False, True, True, True]
 
 
 def test_a_place_that_was_given_up_is_free_at_once() -> None:
     waiting = [request() for _ in range(3)]
-    queue = queue_of(*waiting)
+    queues = Queues(waiting)
     with pytest.raises(ResourceExhaustedError):
-        make_room(limits(3), [queue], whole(request()), 0.0)
+        queues.make_room(limits(3), request())
     waiting[1].abandon(0.0)
-    make_room(limits(3), [queue], whole(request()), 0.0)
+    queues.make_room(limits(3), request())
 
 
 @given(
@@ -80,13 +89,12 @@ def test_a_place_that_was_given_up_is_free_at_once() -> None:
 def test_shedding_makes_room_or_does_not_happen(
     waiting: list[tuple[int, bool, int]], size: int, interactive: bool, observations: int, most_bytes: int
 ) -> None:
-    queues = [RequestQueue() for _ in range(3)]
-    requests = []
-    for number, (length, is_interactive, lane) in enumerate(waiting):
-        entry = request(length, interactive=is_interactive)
+    requests = [request(length, interactive=is_interactive) for length, is_interactive, _ in waiting]
+    lanes: list[list[Request]] = [[], [], []]
+    for number, (entry, (*_, lane)) in enumerate(zip(requests, waiting, strict=True)):
         entry.arrived = float(number)
-        queues[lane].push(whole(entry))
-        requests.append(entry)
+        lanes[lane].append(entry)
+    queues = Queues(*lanes)
     newcomer = request(size, interactive=interactive)
 
     def fits(others: list[Request]) -> bool:
@@ -94,7 +102,7 @@ def test_shedding_makes_room_or_does_not_happen(
         return not taken or (taken + size <= observations and BYTES * (taken + size) <= most_bytes)
 
     try:
-        make_room(limits(observations, most_bytes), queues, whole(newcomer), 99.0)
+        queues.make_room(limits(observations, most_bytes), newcomer)
     except ResourceExhaustedError:
         assert not any(entry.finished for entry in requests)
         assert not fits(requests)
@@ -102,7 +110,7 @@ def test_shedding_makes_room_or_does_not_happen(
     else:
         left = [entry for entry in requests if not entry.finished]
         assert fits(left)
-        assert sum(queue.waiting for queue in queues) == sum(entry.size for entry in left)
+        assert queues.waiting.observations == sum(entry.size for entry in left)
         shed = [entry for entry in requests if entry.finished]
         assert not any(entry.interactive for entry in shed)
         if shed:

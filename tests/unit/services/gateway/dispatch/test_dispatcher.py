@@ -1,7 +1,4 @@
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.gateway.dispatch.admission import Limits
 from services.gateway.dispatch.dispatcher import MAX_ATTEMPTS, Dispatcher
@@ -509,100 +506,6 @@ def test_whoever_names_a_version_gets_its_error() -> None:
     (pinned,) = stage.submit(1, version=2, pinned=True)
     stage.fail(replica, InternalError("the model failed"))
     assert isinstance(pinned.error, InternalError)
-
-
-class AnyInterleaving(RuleBasedStateMachine):
-    """Requests, answers, failures, cancellations, deaths and version changes in every order that hypothesis finds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stage = Stage()
-        self.replicas: list[NumberReplica] = []
-        self.requests: list[Request] = []
-        self.names = 0
-
-    @rule(versions=st.sets(st.integers(1, 2)), credit=st.integers(1, 3), max_batch_size=st.integers(1, 5))
-    @precondition(lambda self: len(self.replicas) < 4)
-    def attach(self, versions: set[int], credit: int, max_batch_size: int) -> None:
-        self.names += 1
-        replica = NumberReplica(f"replica-{self.names}", tuple(versions), credit, max_batch_size)
-        self.replicas.append(replica)
-        self.stage.dispatcher.attach(replica.attachment)
-
-    @rule(size=st.integers(1, 12), pinned=st.booleans())
-    @precondition(lambda self: self.stage.dispatcher.default_version is not None)
-    def submit(self, size: int, pinned: bool) -> None:
-        version = self.stage.dispatcher.default_version
-        assert version is not None
-        entry = request(size, version.number, pinned)
-        entry.on_finished = self.stage.finished.append
-        self.requests.append(entry)
-        self.stage.dispatcher.submit(entry)
-
-    @rule(index=st.integers(0, 100))
-    @precondition(lambda self: self.requests)
-    def abandon(self, index: int) -> None:
-        self.requests[index % len(self.requests)].abandon(0.0)
-
-    @rule()
-    def let_time_pass(self) -> None:
-        self.stage.loop.run()
-
-    def _pick(self, index: int) -> NumberReplica | None:
-        busy = [replica for replica in self.replicas if replica.inbox]
-        return busy[index % len(busy)] if busy else None
-
-    @rule(index=st.integers(0, 100), batch=st.integers(0, 100))
-    def answer(self, index: int, batch: int) -> None:
-        if replica := self._pick(index):
-            self.stage.answer(replica, batch % len(replica.inbox))
-
-    @rule(index=st.integers(0, 100), batch=st.integers(0, 100))
-    def fail(self, index: int, batch: int) -> None:
-        if replica := self._pick(index):
-            self.stage.fail(replica, InternalError("the model failed"), batch % len(replica.inbox))
-
-    @rule(index=st.integers(0, 100))
-    @precondition(lambda self: self.replicas)
-    def lose(self, index: int) -> None:
-        self.stage.lose(self.replicas.pop(index % len(self.replicas)))
-
-    @rule(index=st.integers(0, 100), versions=st.sets(st.integers(1, 2)))
-    @precondition(lambda self: self.replicas)
-    def change_versions(self, index: int, versions: set[int]) -> None:
-        replica = self.replicas[index % len(self.replicas)]
-        replica.attachment.announce(announce(replica.attachment.replica_id, sorted(versions), 2, 4))
-        self.stage.dispatcher.replica_changed()
-
-    @invariant()
-    def every_answer_is_right_and_given_once(self) -> None:
-        assert len(set(map(id, self.stage.finished))) == len(self.stage.finished)
-        for entry in self.stage.finished:
-            if entry.error is None:
-                assert_answered(entry)
-
-    @invariant()
-    def batches_keep_to_the_limits(self) -> None:
-        for replica in self.replicas:
-            assert all(size <= 5 for size in sizes(replica))
-            assert len(replica.inbox) == replica.attachment.in_flight
-
-    def teardown(self) -> None:
-        """In the end, with a good replica, everybody who still waits gets an answer."""
-        for replica in list(self.replicas):
-            self.stage.lose(replica)
-        good = NumberReplica("good", (1, 2))
-        self.stage.dispatcher.attach(good.attachment)
-        self.stage.loop.run()
-        while good.inbox:
-            self.stage.answer(good)
-        assert all(entry.finished for entry in self.requests)
-        self.every_answer_is_right_and_given_once()
-        assert self.stage.dispatcher.waiting == 0
-
-
-TestAnyInterleaving = AnyInterleaving.TestCase
-TestAnyInterleaving.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
 def test_a_result_for_a_batch_that_nobody_sent_is_refused() -> None:

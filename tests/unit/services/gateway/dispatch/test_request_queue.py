@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.dispatch.request_queue import RequestQueue
+from services.gateway.dispatch.request_queue import RequestQueue, Waiting
 from services.gateway.requests.request import Request, Segment
 from steersman.errors import DeadlineExceededError, ResourceExhaustedError
 from tests.unit.services.gateway.numbers import request
@@ -13,8 +13,21 @@ SHED = ResourceExhaustedError("gave way")
 KINDS_OF_END = ["none", "none", "abandoned", "failed"]
 
 
-def filled(*requests: Request) -> RequestQueue:
-    queue = RequestQueue()
+class CountedQueue(RequestQueue):
+    """A queue that tells all that it counts."""
+
+    def __init__(self) -> None:
+        self.total = Waiting()
+        super().__init__(self.total)
+
+    @property
+    def counted(self) -> tuple[int, int, int]:
+        """Observations, here and in all queues, and bytes."""
+        return self.waiting, self.total.observations, self.total.size_bytes
+
+
+def filled(*requests: Request) -> CountedQueue:
+    queue = CountedQueue()
     for entry in requests:
         queue.push(Segment(entry, 0, entry.size))
     return queue
@@ -27,9 +40,9 @@ def parts(batch: list[Segment]) -> list[tuple[Request, int, int]]:
 def test_first_come_is_first_served() -> None:
     requests = [request(size) for size in (1, 2, 1)]
     queue = filled(*requests)
-    assert (queue.waiting, queue.waiting_bytes) == (4, 32)
+    assert queue.counted == (4, 4, 32)
     assert parts(queue.take(8, 8, 0.0)) == [(entry, 0, entry.size) for entry in requests]
-    assert (queue.waiting, queue.waiting_bytes) == (0, 0)
+    assert queue.counted == (0, 0, 0)
     assert queue.head is None
     assert queue.take(8, 8, 0.0) == []
 
@@ -107,14 +120,14 @@ def test_the_expired_are_told_even_when_nobody_takes_them() -> None:
 def test_what_nobody_waits_for_is_known_apart_and_the_latest_of_it() -> None:
     patient = [request(size, interactive=False) for size in (1, 2, 3)]
     queue = filled(*patient, request(4))
-    assert (queue.waiting, queue.waiting_bytes) == (10, 80)
-    assert (queue.sheddable, queue.sheddable_bytes) == (6, 48)
+    assert queue.counted == (10, 10, 80)
+    assert (queue.total.sheddable, queue.total.sheddable_bytes) == (6, 48)
     for entry in reversed(patient):
         latest = queue.latest_sheddable
         assert latest is not None
         assert latest.request is entry
         entry.fail(SHED, 0.0)
-    assert (queue.waiting, queue.sheddable, queue.sheddable_bytes) == (4, 0, 0)
+    assert (queue.waiting, queue.total.sheddable, queue.total.sheddable_bytes) == (4, 0, 0)
     assert queue.latest_sheddable is None
 
 
@@ -123,11 +136,11 @@ def test_who_goes_frees_the_place_at_once(interactive: bool) -> None:
     requests = [request(3, interactive=interactive) for _ in range(3)]
     queue = filled(*requests)
     requests[1].abandon(0.0)
-    assert (queue.waiting, queue.waiting_bytes) == (6, 48)
+    assert queue.counted == (6, 6, 48)
     requests[0].fail(SHED, 0.0)
-    assert (queue.waiting, queue.waiting_bytes) == (3, 24)
+    assert queue.counted == (3, 3, 24)
     assert parts(queue.take(8, 8, 0.0)) == [(requests[2], 0, 3)]
-    assert (queue.waiting, queue.waiting_bytes, queue.sheddable, queue.sheddable_bytes) == (0, 0, 0, 0)
+    assert (queue.waiting, queue.total) == (0, Waiting())
 
 
 def test_a_request_frees_all_of_its_places() -> None:
@@ -138,7 +151,7 @@ def test_a_request_frees_all_of_its_places() -> None:
     queue.push_front(first)
     assert (queue.waiting, entry.waiting_segments) == (11, 3)
     entry.abandon(0.0)
-    assert (queue.waiting, queue.waiting_bytes, entry.waiting_segments) == (2, 16, 0)
+    assert (queue.counted, entry.waiting_segments) == ((2, 2, 16), 0)
     assert parts(queue.take(8, 8, 0.0)) == [(other, 0, 2)]
 
 
@@ -168,7 +181,7 @@ def test_everything_can_be_taken_at_once() -> None:
     patient, interactive = request(2, interactive=False), request()
     queue = filled(patient, interactive)
     assert parts(queue.drain()) == [(interactive, 0, 1), (patient, 0, 2)]
-    assert (queue.waiting, queue.waiting_bytes, queue.head) == (0, 0, None)
+    assert (queue.counted, queue.head) == ((0, 0, 0), None)
 
 
 @given(
@@ -194,8 +207,8 @@ def test_every_observation_is_taken_once_and_in_order(
     taken: list[Segment] = []
     for share, is_put_back in itertools.cycle(steps):
         left = sum(entry.size for entry in wanted) - sum(segment.size for segment in taken)
-        assert (queue.waiting, queue.waiting_bytes) == (left, 8 * left)
-        assert queue.sheddable == sum(entry.waiting for entry in wanted if not entry.interactive)
+        assert queue.counted == (left, left, 8 * left)
+        assert queue.total.sheddable == sum(entry.waiting for entry in wanted if not entry.interactive)
         if not left:
             break
         batch = queue.take(limit, min(share, limit), 0.0)
