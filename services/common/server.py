@@ -101,7 +101,7 @@ class Server:
         await self._server.start()
         self._started = True
         for name in self._names:
-            await self._tell_health(name)
+            await self._report_health(name)
         _log.info("listening on %s", self.address)
 
     async def set_serving(self, service: str, *, serving: bool) -> None:
@@ -118,9 +118,9 @@ class Server:
         else:
             self._troubled.add(service)
         if self._started:
-            await self._tell_health(service)
+            await self._report_health(service)
 
-    async def _tell_health(self, service: str) -> None:
+    async def _report_health(self, service: str) -> None:
         status = health_pb2.HealthCheckResponse
         await self._health.set(service, status.NOT_SERVING if service in self._troubled else status.SERVING)
 

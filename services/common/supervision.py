@@ -106,7 +106,7 @@ class Supervisor:
         try:
             await self._on_change()
         except Exception:  # noqa: BLE001 - whoever listens must not end what is supervised
-            _log.exception("could not tell of a change in background tasks")
+            _log.exception("could not pass on that a background task fails or has recovered")
 
 
 def pause_seconds(failures: int) -> float:

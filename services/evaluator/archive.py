@@ -36,7 +36,7 @@ class Archive:
     def __init__(self, folder: Path, mlflow_url: str) -> None:
         self._folder = folder
         self._mlflow_url = mlflow_url
-        self._tasks: set[asyncio.Task[str]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def keep(self, report: evaluator_pb2.EvaluationReport, films: Path | None = None) -> str:
         """Keeps a report: rows as Parquet, the whole as JSON, and pictures.
@@ -51,13 +51,20 @@ class Archive:
         return await asyncio.to_thread(self._keep, report, films)
 
     def keep_later(self, make: Callable[[], evaluator_pb2.EvaluationReport]) -> None:
-        """Keeps a report that nobody waits for."""
-        task = asyncio.create_task(asyncio.to_thread(lambda: self._keep(make())))
+        """Keeps a report that nobody waits for. What keeps it from that is in the log only."""
+
+        async def keep() -> None:
+            try:
+                await asyncio.to_thread(lambda: self._keep(make()))
+            except Exception:  # noqa: BLE001 - nobody waits for it
+                _log.exception("a report could not be kept")
+
+        task = asyncio.create_task(keep())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def until_kept(self) -> None:
-        """Waits until everything is kept that nobody waits for."""
+        """Waits until everything is kept that nobody waits for, as far as it can be."""
         await asyncio.gather(*self._tasks)
 
     def _keep(self, report: evaluator_pb2.EvaluationReport, films: Path | None = None) -> str:

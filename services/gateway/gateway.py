@@ -151,5 +151,5 @@ class Gateway:
 
     async def _problems_changed(self) -> None:
         """Has health say whether the admin API can bring about what it is asked for; the data plane goes on."""
-        self._deployments.overview.spread()
+        self._deployments.overview.notify()
         await self._public.set_serving(_ADMIN.full_name, serving=not self._supervisor.problems)

@@ -42,9 +42,13 @@ async def serve(configuration: Settings) -> None:
 
 
 def warm_up() -> None:
-    """Imports RLlib, so that the first StartRun need not."""
-    importlib.import_module("services.trainer.algorithms")
-    _log.info("RLlib is loaded")
+    """Imports RLlib, so that the first StartRun need not; if that fails, it will say why."""
+    try:
+        importlib.import_module("services.trainer.algorithms")
+    except Exception:  # noqa: BLE001 - whatever it is, all else works without
+        _log.exception("RLlib cannot be loaded")
+    else:
+        _log.info("RLlib is loaded")
 
 
 def main() -> None:

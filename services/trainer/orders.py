@@ -76,17 +76,21 @@ class Orders:
     def _look(self) -> None:
         while not self._ended.wait(_POLL_SECONDS):
             try:
-                tracked = self._tracking.get(self._run_id)
+                self._look_once()
             except SteersmanError as error:
                 _log.warning("%s", error)
-                continue
-            if tracked.attempt != self._attempt or tracked.status in FINAL:
-                _log.error("the run goes on elsewhere, or was ended: this attempt, number %d, ends", self._attempt)
-                os._exit(1)
-            if tracked.stop_asked and self._ordered_at is None:
-                self._ordered_at = time.monotonic()
-                if ray.is_initialized():
-                    order_stop()
+            except Exception:  # noqa: BLE001 - a run that hears no orders any more could not be stopped
+                _log.exception("looking for orders failed unexpectedly; looking again")
+
+    def _look_once(self) -> None:
+        tracked = self._tracking.get(self._run_id)
+        if tracked.attempt != self._attempt or tracked.status in FINAL:
+            _log.error("the run goes on elsewhere, or was ended: this attempt, number %d, ends", self._attempt)
+            os._exit(1)
+        if tracked.stop_asked and self._ordered_at is None:
+            if ray.is_initialized():
+                order_stop()
+            self._ordered_at = time.monotonic()
 
 
 class StopWhenOverdue(tune.Stopper):  # type: ignore[misc] # Ray has no types

@@ -45,6 +45,9 @@ class AliasMirror:
             if not self._failures:
                 _log.warning("alias %s@%s is not in the registry yet: %s", policy, alias, error)
             self._failures += 1
+            # It goes behind the others, which it may not hold up.
+            if self._pending.get((policy, alias)) == version:
+                self._pending[policy, alias] = self._pending.pop((policy, alias))
             await asyncio.sleep(pause_seconds(self._failures))
             return
         except SteersmanError as error:

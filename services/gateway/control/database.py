@@ -133,7 +133,7 @@ class Database:
 
 
 def _connection_arguments(url: URL) -> dict[str, Any]:
-    """Gives what the driver is told, so that nothing waits for ever for a lock, or for a server that is gone."""
+    """Gives arguments of the driver, with which nothing waits for ever for a lock or for a server that is gone."""
     if url.get_backend_name() == "sqlite":
         return {"timeout": _BUSY_SECONDS}
     if url.get_backend_name() == "postgresql" and url.get_driver_name() == "psycopg":

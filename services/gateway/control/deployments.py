@@ -37,14 +37,14 @@ _MAX_VERSION = 2**31 - 1
 
 
 class Deployments:
-    """Changes what is wanted, and tells how far it is.
+    """Changes what is wanted, and says how far it is.
 
     Args:
-        settings: For what replicas are told and what they reserve.
+        settings: For the arguments of replicas and what they reserve.
         gateways: Internal addresses of all gateways, which replicas attach to.
         ray_serve: Ray Serve.
         registry: The model registry.
-        catalogue: Learns which policies are deployed and how they are routed; tells which replicas are attached.
+        catalogue: Learns which policies are deployed and how they are routed; knows which replicas are attached.
         waiting_room: Learns which policies may be waited for.
         supervisor: Keeps what happens in the background going.
 
@@ -69,7 +69,7 @@ class Deployments:
         catalogue.is_settled = not self._enabled
         self._supervisor = supervisor
         self._shared = SharedState(settings.database, self._state_changed)
-        self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, lambda: self.overview.spread())
+        self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, lambda: self.overview.notify())
         self._aliases = AliasMirror(registry)
         self._bundle_specs = BundleSpecs(registry)
         self.overview = Overview(self._shared, self._reconciler, supervisor, catalogue, waiting_room)
@@ -259,7 +259,7 @@ class Deployments:
                 for name, policy in state.policies.items()
             }
         )
-        self.overview.spread()
+        self.overview.notify()
         self._reconciler.changed.set()
 
 

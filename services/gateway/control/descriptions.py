@@ -16,7 +16,7 @@ def describe(
     dispatcher: Dispatcher | None,
     application: Application | None,
     *,
-    is_told: bool,
+    is_submitted: bool,
     conflict: str,
     problem: str,
     requests_waiting: int,
@@ -27,8 +27,8 @@ def describe(
         policy: What is wanted.
         dispatcher: Its dispatcher at this gateway, if it has one.
         application: Its application on Ray Serve, if there is one.
-        is_told: Whether Ray Serve has been told all that is wanted.
-        conflict: Why Ray Serve must not be told, if an application of others is in the way.
+        is_submitted: Whether all that is wanted has been submitted to Ray Serve.
+        conflict: Why it must not be submitted, if an application of others is in the way.
         problem: What keeps the reconciler from its work, if anything does.
         requests_waiting: How many wait at this gateway for the first replica.
     """
@@ -54,12 +54,12 @@ def describe(
     if dispatcher is not None and policy.route.shadow is not None:
         deployment.shadow.CopyFrom(dispatcher.shadow_statistics.message())
     reason = conflict or _broken_version(dispatcher, policy.route)
-    if not reason and application is not None and is_told:
+    if not reason and application is not None and is_submitted:
         reason = application.failure
     if reason:
         deployment.state = deployment_pb2.DEPLOYMENT_STATE_FAILED
         deployment.message = reason
-    elif ready >= wanted and (is_told or wanted):
+    elif ready >= wanted and (is_submitted or wanted):
         deployment.state = deployment_pb2.DEPLOYMENT_STATE_READY
         deployment.message = f"waits for Ray Serve: {problem}" if problem else ""
     else:
@@ -67,7 +67,7 @@ def describe(
         if problem:
             deployment.message = f"waits for Ray Serve: {problem}"
         elif wanted <= ready:
-            deployment.message = "waits for Ray Serve to be told"
+            deployment.message = "waits to be submitted to Ray Serve"
         else:
             versions = " and ".join(map(str, policy.route.weights))
             deployment.message = (
@@ -76,7 +76,7 @@ def describe(
     return deployment
 
 
-def leaving(policy: str) -> deployment_pb2.Deployment:
+def describe_leaving(policy: str) -> deployment_pb2.Deployment:
     """Describes a deployment that is not wanted any more."""
     return deployment_pb2.Deployment(
         policy=policy,

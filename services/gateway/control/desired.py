@@ -80,7 +80,7 @@ class Change:
         reason: Why, for the audit trail.
         request_id: What the caller calls the request by, unique among those for the policy, so that one whose answer
             was lost can be sent again without changing anything twice; empty for none.
-        fingerprint: What tells the request from others that have the same id by mistake.
+        fingerprint: A digest of the request, to notice another one with the same id.
     """
 
     actor: str

@@ -1,4 +1,4 @@
-"""Events: what happened to deployments, noticed by comparing each look at them with the one before."""
+"""Events: what happened to deployments, noticed by comparing them with how they were before."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EventLog:
         self._events: deque[deployment_pb2.DeploymentEvent] = deque(maxlen=_MAX_KEPT)
         self._seen: dict[str, deployment_pb2.Deployment] = {}
 
-    def look(self, deployments: Iterable[deployment_pb2.Deployment]) -> None:
+    def update(self, deployments: Iterable[deployment_pb2.Deployment]) -> None:
         """Compares deployments with how they were.
 
         Args:

@@ -102,7 +102,7 @@ class AuditRow(Base):
     request_id: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     """What the caller called the request by; none two of a policy's changes have the same."""
     fingerprint: Mapped[str | None] = mapped_column(String(64))
-    """What tells the request from another one with the same id."""
+    """A digest of the request, to notice another one with the same id."""
 
     __table_args__ = (Index("ix_audit_policy_request_id", "policy", "request_id", unique=True),)
 

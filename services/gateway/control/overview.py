@@ -19,7 +19,7 @@ RECONCILER = "Ray Serve"
 
 
 class Overview:
-    """Describes deployments, and tells the data plane how far they are.
+    """Describes deployments, and keeps the data plane informed of them.
 
     Args:
         shared: What is wanted.
@@ -55,7 +55,7 @@ class Overview:
             policy,
             self._catalogue.get(policy.name),
             self._application(policy.name),
-            is_told=self._reconciler.is_as_wanted(policy.name),
+            is_submitted=self._reconciler.is_as_wanted(policy.name),
             conflict=find_conflicts([policy.name], applications).get(policy.name, ""),
             problem=str(problem) if problem else "",
             requests_waiting=self._waiting_room.waiting(policy.name),
@@ -73,7 +73,7 @@ class Overview:
             if name not in state.policies and self._is_leaving(found)
         }
         return [
-            self.describe(state.policies[name]) if name in state.policies else descriptions.leaving(name)
+            self.describe(state.policies[name]) if name in state.policies else descriptions.describe_leaving(name)
             for name in sorted({*state.policies, *leaving})
         ]
 
@@ -82,13 +82,13 @@ class Overview:
         found = self._application(policy)
         return (found.replicas_starting, found.replicas_stopping) if found else (0, 0)
 
-    def spread(self) -> None:
-        """Tells the data plane and the event log how far deployments are."""
+    def notify(self) -> None:
+        """Informs the data plane and the event log of how far deployments are."""
         # Before what is wanted has been read, anything that is attached may well be deployed.
         if not self._shared.known:
             return
         found = self.known()
-        self.events.look(found)
+        self.events.update(found)
         self._catalogue.set_deployed(
             {deployment.policy: deployment.message for deployment in found}, forget=self._reconciler.has_looked
         )

@@ -1,4 +1,4 @@
-"""The reconciler: looks at what runs, over and over, and tells Ray Serve what is wanted wherever the two differ."""
+"""The reconciler: looks at what runs, over and over, and submits what is wanted to Ray Serve where the two differ."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _LEASE = "reconciler"
 _LEASE_SECONDS = 10.0
 _EMPTY_LOOKS = 3
 """Looks in a row that have to find nothing at all before that is believed: Ray says so too while Serve's controller
-restarts, and whatever is not Steersman's could not be told from what was deleted."""
+restarts, and then nobody could say which applications of others were still there."""
 
 
 class Reconciler:
     """Brings Ray Serve to what is wanted, and keeps it there. Level-triggered: it needs no history.
 
-    Every gateway process looks; only the one that holds the lease tells Ray Serve, the whole set at once.
+    Every gateway process looks; only the one that holds the lease submits, the whole set at once.
 
     Args:
-        settings: For what replicas are told.
+        settings: For the arguments of replicas.
         gateways: Internal addresses of all gateways.
         ray_serve: Ray Serve.
         shared: What is wanted.
@@ -62,7 +62,7 @@ class Reconciler:
         self._holder = secrets.token_hex(8)
         self._adopted = False
         self._empty_looks = 0
-        self._told = 0
+        self._submissions = 0
         self._due = 0.0
         self.changed = asyncio.Event()
         self.has_looked = False
@@ -73,7 +73,7 @@ class Reconciler:
         return find_conflicts(self._shared.state.policies, self.applications)
 
     def is_as_wanted(self, policy: str) -> bool:
-        """Tells whether Ray Serve has been told all that is wanted of a policy."""
+        """Tells whether all that is wanted of a policy has been submitted."""
         wanted = self._shared.state.policies.get(policy)
         found = self.applications.get(policy)
         if wanted is None or found is None:
@@ -97,7 +97,7 @@ class Reconciler:
         self.has_looked = False
         try:
             await self._look()
-            self._due = time.monotonic() + (pause_seconds(self._told) if self._told else _LOOK_SECONDS)
+            self._due = time.monotonic() + (pause_seconds(self._submissions) if self._submissions else _LOOK_SECONDS)
         finally:
             self._on_look()
 
@@ -111,21 +111,21 @@ class Reconciler:
             return
         await self._adopt()
         if self._all_as_wanted():
-            self._told = 0
+            self._submissions = 0
             return
         if not await self._shared.call(lambda store: store.leases.acquire(_LEASE, self._holder, _LEASE_SECONDS)):
-            return  # another process is at it, or has just died; the next look tells
-        # Grows also if Ray Serve accepts what it is told and does something else.
-        self._told += 1
+            return  # another process is at it, or has just died; the next look shows
+        # Grows also if Ray Serve accepts what is submitted and does something else.
+        self._submissions += 1
         prolonging = asyncio.create_task(self._prolong())
         try:
-            await self._tell()
+            await self._submit()
         finally:
             prolonging.cancel()
             await self._shared.call(lambda store: store.leases.release(_LEASE, self._holder))
 
-    async def _tell(self) -> None:
-        """Tells Ray Serve what is wanted, as holder of the lease.
+    async def _submit(self) -> None:
+        """Submits what is wanted, as holder of the lease.
 
         Ray Serve takes only the whole set, and deletes what is not in it. So what others have is read again at the last
         moment; what somebody declares between that and the call is lost, which no client of Ray Serve's can help.
@@ -148,7 +148,7 @@ class Reconciler:
         return True
 
     def _all_as_wanted(self) -> bool:
-        """Tells whether there is nothing to tell Ray Serve."""
+        """Tells whether there is nothing to submit."""
         conflicts = self.conflicts()
         wanted = self._shared.state.policies.keys() - conflicts.keys()
         running = {name for name, found in self.applications.items() if found.is_policy}

@@ -31,7 +31,7 @@ class SharedState:
 
     Args:
         url: The database.
-        on_change: Told each new state.
+        on_change: Called with each new state.
 
     Attributes:
         state: What is wanted, as far as this process knows.
@@ -44,7 +44,7 @@ class SharedState:
         self._store: Store | None = None
         self._opened = asyncio.Event()
         self._problem = "it is being opened"
-        self._is_told = True
+        self._is_notified = True
         self.state = DesiredState()
 
     @property
@@ -95,12 +95,12 @@ class SharedState:
             state = await self._run(lambda store: store.state())
             if not self.known or state.revision > self.state.revision:  # else another call was quicker
                 self.state = state
-                self._is_told = False
+                self._is_notified = False
                 self._opened.set()
-        if not self._is_told:
-            # Whoever is told and fails is told again.
+        if not self._is_notified:
+            # Whoever is notified and fails is notified again.
             self._on_change(self.state)
-            self._is_told = True
+            self._is_notified = True
 
     async def _run(self, operation: Callable[[Store], _Result]) -> _Result:
         store = self._store

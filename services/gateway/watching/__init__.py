@@ -1,1 +1,1 @@
-"""What is told to those who watch: live counts of every policy, over all processes of the gateway."""
+"""What those see who watch: live counts of every policy, over all processes of the gateway."""

@@ -94,7 +94,7 @@ class Window:
 
         Args:
             counts: What each process has counted.
-            now: Time in seconds.
+            now: Seconds of `time.monotonic`.
         """
         seconds = now - self._looked
         sums: dict[str, _Sum] = {}

@@ -72,7 +72,7 @@ class Watching:
             newest = events.newest
             response.time.GetCurrentTime()
             if request.policy:
-                _keep(response, request.policy)
+                _leave_only(response, request.policy)
             yield response
             # A reader that is slow gets fewer messages, and each covers the time since the one before.
             due = max(due + milliseconds / 1000, time.monotonic())
@@ -103,7 +103,7 @@ class Watching:
         return watched
 
 
-def _keep(response: deployment_pb2.WatchDeploymentsResponse, policy: str) -> None:
+def _leave_only(response: deployment_pb2.WatchDeploymentsResponse, policy: str) -> None:
     """Leaves one policy in a message."""
     policies = [watched for watched in response.policies if watched.deployment.policy == policy]
     events = [event for event in response.events if event.policy == policy]

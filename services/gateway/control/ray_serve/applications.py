@@ -20,7 +20,7 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ApplicationConfig:
-    """What Ray Serve was told of an application, or is to be told.
+    """An application as it was, or is to be, submitted to Ray Serve.
 
     Attributes:
         name: The application.
@@ -42,7 +42,7 @@ class Application:
         state: How far it is.
         route: Where plain HTTP reaches it, such as "/cartpole"; empty if nowhere, or not known yet.
         is_declared: Whether it was deployed by a config, as Steersman's are. What was deployed by a program
-            (`serve.run`) is no part of what Ray Serve is told, and not deleted for being left out.
+            (`serve.run`) is no part of what is submitted, and not deleted for being left out.
         config: What it was deployed with; None for one that a program has deployed, and for one that is being deleted.
         failure: Why it failed, without the traceback that may follow; empty if it has not.
         replicas_wanted: How many replicas its deployment "policy" is to have now; None if it has no such deployment.

@@ -1,4 +1,4 @@
-"""Writes what Ray Serve is told: `ServeApplicationSchema` of `ray.serve.schema`, as JSON. Pure."""
+"""Writes what is submitted to Ray Serve: `ServeApplicationSchema` of `ray.serve.schema`, as JSON. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_application(settings: Settings, gateways: Sequence[str], policy: Desir
     """Writes the application of a policy.
 
     Args:
-        settings: For what replicas are told.
+        settings: For the arguments of replicas.
         gateways: Internal addresses of all gateways, which replicas attach to.
         policy: What is wanted of it.
     """

@@ -2,6 +2,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from pyarrow import parquet
 
 from deploy.free_ports import free_address
@@ -43,3 +44,21 @@ def test_without_mlflow_a_report_is_kept_on_this_machine(tmp_path: Path) -> None
     assert (written["partial"], written["problem"]) == (True, "the environment raised")
     for name in ("returns.png", "profile.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
+
+
+async def test_what_cannot_be_kept_is_in_the_log_and_keeps_nothing_else_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> evaluator_pb2.EvaluationReport:
+        raise ValueError("there is no report")
+
+    archive = Archive(tmp_path, f"http://{free_address()}")
+    archive.keep_later(fail)
+    archive.keep_later(
+        lambda: evaluator_pb2.EvaluationReport(policy="cartpole", version=3, environment_id="X-v0", episodes=rows(1.0))
+    )
+    await archive.until_kept()
+    (kept,) = await asyncio.to_thread(lambda: list(tmp_path.iterdir()))
+    assert kept.name.startswith("cartpole-3-x-v0")
+    (failed,) = [record for record in caplog.records if record.getMessage() == "a report could not be kept"]
+    assert failed.exc_info

@@ -38,12 +38,12 @@ def describe(
     found: Dispatcher | None,
     app: Application | None,
     *,
-    is_told: bool = True,
+    is_submitted: bool = True,
     conflict: str = "",
     problem: str = "",
 ) -> deployment_pb2.Deployment:
     return descriptions.describe(
-        wanted, found, app, is_told=is_told, conflict=conflict, problem=problem, requests_waiting=0
+        wanted, found, app, is_submitted=is_submitted, conflict=conflict, problem=problem, requests_waiting=0
     )
 
 
@@ -61,12 +61,12 @@ def test_replicas_without_the_version_do_not_count() -> None:
 
 def test_a_policy_at_rest_is_ready_without_replicas_once_ray_serve_knows() -> None:
     assert describe(policy(fewest=0), None, application(0)).state == READY
-    assert describe(policy(fewest=0), None, None, is_told=False).message == "waits for Ray Serve to be told"
+    assert describe(policy(fewest=0), None, None, is_submitted=False).message == "waits to be submitted to Ray Serve"
 
 
 @pytest.mark.parametrize("replicas", [[], [NumberReplica("one", (1, 2))]])
 def test_what_keeps_it_waiting_is_said(replicas: list[NumberReplica]) -> None:
-    found = describe(policy(), dispatcher(*replicas), None, is_told=False, problem="cannot reach Ray")
+    found = describe(policy(), dispatcher(*replicas), None, is_submitted=False, problem="cannot reach Ray")
     assert found.message == "waits for Ray Serve: cannot reach Ray"
     assert found.state == (READY if replicas else DEPLOYING), "it answers meanwhile"
 
@@ -74,7 +74,7 @@ def test_what_keeps_it_waiting_is_said(replicas: list[NumberReplica]) -> None:
 def test_a_failure_of_ray_serve_is_told_once_it_is_about_what_is_wanted() -> None:
     failed = describe(policy(), None, application(1, "cannot read /2"))
     assert (failed.state, failed.message) == (FAILED, "cannot read /2")
-    assert describe(policy(), None, application(1, "cannot read /2"), is_told=False).state == DEPLOYING
+    assert describe(policy(), None, application(1, "cannot read /2"), is_submitted=False).state == DEPLOYING
 
 
 def test_what_others_have_in_the_way_is_a_failure_whatever_else_there_is() -> None:

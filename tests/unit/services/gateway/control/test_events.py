@@ -20,32 +20,32 @@ def texts(log: EventLog, since: int = 0) -> list[str]:
 
 def test_what_changes_between_two_looks_is_an_event() -> None:
     log = EventLog()
-    log.look([deployment()])
-    log.look([deployment()])
+    log.update([deployment()])
+    log.update([deployment()])
     assert texts(log) == ["deployed"]
     before = log.newest
-    log.look([deployment(wanted=2)])
-    log.look([deployment(wanted=2, ready=2, version=8)])
+    log.update([deployment(wanted=2)])
+    log.update([deployment(wanted=2, ready=2, version=8)])
     assert texts(log, before) == [
         "2 replicas wanted instead of 1",
         "2 replicas ready instead of 1",
         "traffic goes to 8=1",
     ]
     assert {event.policy for event in log.since(0)} == {"cartpole"}
-    log.look([])
+    log.update([])
     assert texts(log, log.newest - 1) == ["undeployed"]
 
 
 def test_there_is_nothing_since_the_newest() -> None:
     log = EventLog()
-    log.look([deployment()])
+    log.update([deployment()])
     assert log.since(log.newest) == []
 
 
 def test_only_the_latest_are_kept() -> None:
     log = EventLog()
     for count in range(3000):
-        log.look([deployment(wanted=count)])
+        log.update([deployment(wanted=count)])
     kept = log.since(0)
     assert len(kept) == 1000
     assert kept[-1].text.startswith("2999 ")
