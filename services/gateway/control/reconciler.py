@@ -166,15 +166,17 @@ class Reconciler:
             for name, policy in self._shared.state.policies.items()
             if name not in conflicts
         ]
-        others = []
         for found in self.applications.values():
-            if found.is_foreign and found.is_declared:
-                if found.config is None:
-                    raise UnavailableError(
-                        f"expected the config of application {found.name!r}, which is not Steersman's, but Ray Serve "
-                        "does not give it; nothing can be changed without deleting that one"
-                    )
-                others.append(found.config)
+            if found.is_unclear:
+                raise UnavailableError(
+                    f"expected the config of application {found.name!r}, but Ray Serve does not give it; nothing can "
+                    "be changed without deleting that one, which may be somebody else's"
+                )
+        others = [
+            found.config
+            for found in self.applications.values()
+            if found.is_foreign and found.is_declared and found.config is not None
+        ]
         return others + wanted
 
     async def _adopt(self) -> None:

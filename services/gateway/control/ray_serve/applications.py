@@ -43,7 +43,8 @@ class Application:
         route: Where plain HTTP reaches it, such as "/cartpole"; empty if nowhere, or not known yet.
         is_declared: Whether it was deployed by a config, as Steersman's are. What was deployed by a program
             (`serve.run`) is no part of what is submitted, and not deleted for being left out.
-        config: What it was deployed with; None for one that a program has deployed, and for one that is being deleted.
+        config: What it was declared with; None for one that a program has deployed, for one that is being deleted, and
+            while Ray Serve does not know it.
         failure: Why it failed, without the traceback that may follow; empty if it has not.
         replicas_wanted: How many replicas its deployment "policy" is to have now; None if it has no such deployment.
         replicas_starting: How many of these are starting.
@@ -70,7 +71,12 @@ class Application:
     @property
     def is_foreign(self) -> bool:
         """Whether it is somebody else's, and is not being deleted."""
-        return self.state is not State.DELETING and not self.is_policy
+        return self.state is not State.DELETING and not self.is_policy and not self.is_unclear
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether it cannot be seen whose it is: Ray Serve does not say what it was declared with."""
+        return self.state is not State.DELETING and self.is_declared and self.config is None
 
 
 @dataclass(frozen=True, slots=True)
