@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, NoReturn
+from typing import TypeAlias
 
 import grpc
 
@@ -16,22 +16,24 @@ _LONGEST_ENCODED = 4096
 8 KiB: with another status, and without the message."""
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> NoReturn:
-    """Ends a call with an error's status.
+Status: TypeAlias = tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]
+"""The code, the message and the trailing metadata that a call ends with."""
+
+
+def status_of(error: Exception, what: str) -> Status:
+    """Gives the status for an error.
 
     Args:
-        context: The call.
-        error: A `SteersmanError` becomes the status of the same name; anything else is logged and becomes INTERNAL.
-        method: What raised it, for the log.
-
-    Raises:
-        grpc.aio.AbortError: Always, since that is how gRPC ends a handler.
+        error: A `SteersmanError` becomes the status of the same name; anything else is logged and becomes INTERNAL. Its
+            traceback is taken off, since that holds on to all that was at hand where it was raised.
+        what: What raised it, for the log.
     """
-    known = as_steersman_error(error, method)
+    known = as_steersman_error(error, what)
+    error.__traceback__ = None
     metadata: tuple[tuple[str, str], ...] = ()
     if isinstance(known, ResourceExhaustedError) and known.pushback_milliseconds is not None:
         metadata = (("grpc-retry-pushback-ms", str(known.pushback_milliseconds)),)
-    await context.abort(known.code, status_message(known), metadata)
+    return known.code, status_message(known), metadata
 
 
 def as_steersman_error(error: Exception, what: str) -> SteersmanError:

@@ -17,7 +17,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from services.common.errors import abort
+from services.common.errors import status_of
 from steersman.errors import InvalidArgumentError, ResourceExhaustedError
 
 MAX_TEXT_BYTES = 16 * 1024
@@ -182,7 +182,11 @@ def _answer(
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort of every call
-            await abort(context, error, name)
+            status = status_of(error, name)
+        # gRPC keeps the exception that ends a call, which holds this frame: nothing large may be left in it.
+        ending = context.abort(*status)
+        del data, context
+        return await ending
 
     return handler
 
@@ -203,7 +207,13 @@ def _answers(
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort of every call
-            await abort(context, error, name)
+            status = status_of(error, name)
+        else:
+            return
+        # gRPC keeps the exception that ends a call, which holds this frame: nothing large may be left in it.
+        ending = context.abort(*status)
+        del requests, context
+        await ending
 
     return handler
 
@@ -223,7 +233,13 @@ def _writes(
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the last resort of every call
-            await abort(context, error, name)
+            status = status_of(error, name)
+        else:
+            return
+        # gRPC keeps the exception that ends a call, which holds this frame: nothing large may be left in it.
+        ending = context.abort(*status)
+        del requests, context
+        await ending
 
     return handler
 

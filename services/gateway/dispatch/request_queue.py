@@ -12,6 +12,9 @@ from steersman.errors import DeadlineExceededError, SteersmanError
 _FEWEST_TO_SWEEP = 64
 """Segments of finished requests that are left in line, however few others there are."""
 
+_FEWEST_BYTES_TO_SWEEP = 1024 * 1024
+"""Bytes of such segments that are left in line, however little else there is."""
+
 
 @dataclass(slots=True)
 class Waiting:
@@ -34,7 +37,8 @@ class RequestQueue:
     """A queue that forms batches as it is emptied.
 
     A request that finishes while it waits (abandoned, failed, expired) frees its place at once: it no longer counts.
-    Its segments are passed over when their turn comes, or swept out when most of what is in line is of that kind.
+    Its segments are passed over when their turn comes, or swept out when most of what is in line is of that kind, by
+    number or by bytes.
 
     Args:
         total: Where it counts what waits, as the other queues of its policy do.
@@ -43,14 +47,14 @@ class RequestQueue:
         waiting: Observations that wait here.
     """
 
-    __slots__ = ("_batch", "_finished", "_interactive", "_total", "waiting")
+    __slots__ = ("_batch", "_finished", "_finished_bytes", "_interactive", "_total", "waiting")
 
     def __init__(self, total: Waiting) -> None:
         self._total = total
         self._interactive: deque[Segment] = deque()
         self._batch: deque[Segment] = deque()
-        # Segments in line whose requests have finished.
-        self._finished = 0
+        # Segments in line whose requests have finished, and their bytes.
+        self._finished = self._finished_bytes = 0
         self.waiting = 0
 
     @property
@@ -59,8 +63,7 @@ class RequestQueue:
         while segments := self._interactive or self._batch:
             if not segments[0].request.finished:
                 return segments[0]
-            segments.popleft()
-            self._finished -= 1
+            self._pass_over(segments.popleft())
         return None
 
     @property
@@ -73,8 +76,7 @@ class RequestQueue:
     def latest_sheddable(self) -> Segment | None:
         """The segment that came last of those that nobody waits for, if there is one."""
         while self._batch and self._batch[-1].request.finished:
-            self._batch.pop()
-            self._finished -= 1
+            self._pass_over(self._batch.pop())
         return self._batch[-1] if self._batch else None
 
     def push(self, segment: Segment) -> None:
@@ -134,8 +136,11 @@ class RequestQueue:
     def release(self, request: Request) -> None:
         """Frees the place of a request that has finished while parts of it were waiting; called by the request."""
         self._finished += request.waiting_segments
+        self._finished_bytes += request.waiting * request.version.row_bytes
         self._exit(request, request.waiting, request.waiting_segments)
-        if self._finished > max(_FEWEST_TO_SWEEP, (len(self._interactive) + len(self._batch)) // 2):
+        if self._finished > max(_FEWEST_TO_SWEEP, (len(self._interactive) + len(self._batch)) // 2) or (
+            self._finished_bytes > max(_FEWEST_BYTES_TO_SWEEP, self._total.size_bytes)
+        ):
             self._sweep()
 
     def expire(self, now: float) -> None:
@@ -170,6 +175,10 @@ class RequestQueue:
         for segment in self.drain():
             segment.request.fail(error, now)
 
+    def _pass_over(self, finished: Segment) -> None:
+        self._finished -= 1
+        self._finished_bytes -= finished.size_bytes
+
     def _enter(self, request: Request, observations: int) -> None:
         request.queue = self
         request.waiting += observations
@@ -199,4 +208,4 @@ class RequestQueue:
         """Drops the segments of finished requests."""
         self._interactive = deque(segment for segment in self._interactive if not segment.request.finished)
         self._batch = deque(segment for segment in self._batch if not segment.request.finished)
-        self._finished = 0
+        self._finished = self._finished_bytes = 0

@@ -166,6 +166,21 @@ def test_what_a_request_leaves_behind_does_not_pile_up() -> None:
     assert parts(queue.take(8, 8, 0.0)) == [(waiting, 0, 1)]
 
 
+def test_large_requests_that_have_finished_are_not_kept_in_line() -> None:
+    waiting = request()
+    queue = filled(waiting)
+    for _ in range(20):
+        # 8 bytes a number.
+        entry = request(100_000)
+        queue.push(Segment(entry, 0, entry.size))
+        entry.abandon(0.0)
+        assert sum(segment.size_bytes for segment in queue._interactive) < 2 * 1024 * 1024
+    assert queue.counted == (1, 1, 8)
+    assert parts(queue.take(8, 8, 0.0)) == [(waiting, 0, 1)]
+    assert queue.head is None
+    assert (queue._finished, queue._finished_bytes) == (0, 0)
+
+
 def test_who_has_finished_is_not_put_in_line() -> None:
     gone, other = request(), request()
     queue = filled(gone, other)
