@@ -22,9 +22,13 @@ from steersman.errors import FailedPreconditionError
 from steersman.settings import Settings
 
 MARKER = ".steersman"
-"""A file in a `var_dir` that the stack made, so that it may be deleted as a whole."""
+"""A file in a `var_dir` that was empty or not there when the stack was first started in it."""
 
 _FOLDERS = ("supervisor", "logs", "mlflow", "ray", "tmp")
+_KEPT_FOLDERS = frozenset(
+    {*_FOLDERS, "bundles", "code", "datasets", "evaluations", "evaluator_code", "gateway", "loadtest", "runs"}
+)
+_KEPT_FILES = re.compile(r"steersman\.db.*|demo\.json|bench\.(json|html)|faults\.json")
 # Ray opens its own folder to everyone, so it lies in one that is private.
 _RAY = Path("ray", "run")
 # A Unix socket's path has at most 107 bytes, and Ray's end in "/ray/run/session_<date>_<pid>/sockets/plasma_store".
@@ -116,8 +120,8 @@ def ray_python(settings: Settings) -> str:
     return str(_link_folder(settings) / "python" / Path(sys.executable).relative_to(sys.prefix))
 
 
-def prepare(settings: Settings) -> None:
-    """Makes the folders and links that the stack needs, for this user alone.
+def make_folders(settings: Settings) -> None:
+    """Makes the folders that the stack needs, for this user alone.
 
     Args:
         settings: The stack's settings, with absolute paths.
@@ -141,12 +145,24 @@ def prepare(settings: Settings) -> None:
         (var_dir / _RAY).mkdir(exist_ok=True)
         if is_new:
             (var_dir / MARKER).touch()
+
+
+def make_links(settings: Settings) -> None:
+    """Makes the links that the stack needs, to be called with its lock held.
+
+    Args:
+        settings: The stack's settings, with absolute paths.
+
+    Raises:
+        FailedPreconditionError: If there can be none, or no sockets in `var_dir`.
+    """
+    with usable(settings):
         for link, target in _links(settings).items():
             _make_private(link.parent)
             if not (link.is_symlink() and link.readlink() == target):
                 link.unlink(missing_ok=True)
                 link.symlink_to(target)
-        check_sockets(supervisor_socket(settings).parent)
+    check_sockets(supervisor_socket(settings).parent)
 
 
 def empty_temporary_folder(settings: Settings) -> None:
@@ -163,27 +179,32 @@ def empty_temporary_folder(settings: Settings) -> None:
                 left.unlink()
 
 
-def delete(settings: Settings) -> bool:
-    """Deletes `var_dir` if the stack made it.
+def delete(settings: Settings) -> None:
+    """Deletes what Steersman keeps in `var_dir`, and the folder itself if nothing else is in it.
+
+    Nothing is deleted in a folder that had other files in it when the stack was first started there.
 
     Args:
         settings: The settings of a stack that is stopped, with absolute paths.
 
-    Returns:
-        Whether it did.
-
     Raises:
-        FailedPreconditionError: If it cannot be deleted.
+        FailedPreconditionError: If something cannot be deleted.
     """
-    if not (settings.var_dir / MARKER).exists():
-        return False
+    var_dir = settings.var_dir
+    if not (var_dir / MARKER).exists():
+        return
     with usable(settings):
-        shutil.rmtree(settings.var_dir)
-    return True
+        for kept in var_dir.iterdir():
+            if kept.is_dir() and not kept.is_symlink() and kept.name in _KEPT_FOLDERS:
+                shutil.rmtree(kept)
+            elif kept.is_file() and _KEPT_FILES.fullmatch(kept.name):
+                kept.unlink()
+        if {each.name for each in var_dir.iterdir()} == {MARKER}:
+            shutil.rmtree(var_dir)
 
 
-def release(settings: Settings) -> None:
-    """Removes the links that `prepare` made.
+def remove_links(settings: Settings) -> None:
+    """Removes the links that `make_links` made.
 
     Args:
         settings: The stack's settings, with absolute paths.
@@ -254,7 +275,7 @@ def _link_folder(settings: Settings) -> Path:
     digest = hashlib.sha256(os.fsencode(settings.var_dir)).hexdigest()[:8]
     for temporary in ("/tmp", tempfile.gettempdir()):  # noqa: S108 - made private, and refused if it is not
         folder = Path(temporary) / f"sm-{os.getuid()}-{digest}"
-        if os.access(temporary, os.W_OK | os.X_OK) and _is_plain(folder / "python"):
+        if os.access(temporary, os.W_OK | os.X_OK) and _is_plain(folder / "var"):
             return folder
     raise FailedPreconditionError(
         f"expected a folder whose path has at most {_LONGEST_PLAIN} bytes and only ASCII letters, digits and /._+- "

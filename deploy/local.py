@@ -68,21 +68,13 @@ def down() -> None:
 
 @app.command()
 def clean() -> None:
-    """Stops the stack and deletes its folder, unless that had other files in it when the stack was first started."""
+    """Stops the stack and deletes all its state, unless other files were in its folder before it was first started."""
     settings = layout.absolute(read_settings())
     with _console.status("Deleting ..."):
         attempt(lambda: stack.stop(settings))
-        deleted = attempt(lambda: layout.delete(settings))
-    if deleted:
-        _console.print(f"Deleted {settings.var_dir}.", soft_wrap=True, highlight=False, markup=False)
-    elif settings.var_dir.exists():
-        _errors.print(
-            f"{settings.var_dir} had other files in it before the stack was first started, so it stays; delete it "
-            "yourself if you no longer need it.",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
+        attempt(lambda: layout.delete(settings))
+    if settings.var_dir.exists():
+        _print_plainly(_errors, f"{settings.var_dir} stays, since it holds other files; delete it yourself.")
 
 
 @app.command()
@@ -93,10 +85,10 @@ def status() -> None:
     _console.print(status_table(states))
     for state in states:
         if state.state == "silent":
-            _errors.print(
+            _print_plainly(
+                _errors,
                 f"{state.name} at {state.address} takes connections and has not answered within "
                 f"{health.TIMEOUT_SECONDS:g} s.",
-                soft_wrap=True,
             )
     if not all(state.ready for state in states):
         raise typer.Exit(1)
@@ -174,6 +166,11 @@ def attempt(action: Callable[[], _Result]) -> _Result:
         fail(str(error))
     except KeyboardInterrupt:
         fail("interrupted")
+
+
+def _print_plainly(console: Console, line: str) -> None:
+    """Prints a line as it is, however long and whatever is in it."""
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def fail(message: str) -> Never:

@@ -108,7 +108,7 @@ def start(
     """
     settings = layout.absolute(settings)
     programs = local_programs(settings) if programs is None else programs
-    layout.prepare(settings)
+    layout.make_folders(settings)
     with _lock(settings):
         launched = _launch(settings, programs)
     try:
@@ -146,7 +146,7 @@ def stop(settings: Settings) -> bool:
                 processes.wait([process], timeout_seconds=5)
         processes.end(found | processes.members(settings), grace_seconds=5)
         layout.empty_temporary_folder(settings)
-        layout.release(settings)
+        layout.remove_links(settings)
     return bool(found)
 
 
@@ -216,6 +216,7 @@ def _launch(settings: Settings, programs: Sequence[Program]) -> bool:
     configuration = supervision.configuration(settings, programs, digest)
     path = layout.configuration_file(settings)
 
+    layout.make_links(settings)
     supervisor = supervision.connect(settings)
     if supervisor:
         if path.read_text() != configuration:
@@ -237,7 +238,7 @@ def _launch(settings: Settings, programs: Sequence[Program]) -> bool:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "STEERSMAN_"))}
         supervision.launch(settings, inherited | ours)
     except BaseException:
-        layout.release(settings)
+        layout.remove_links(settings)
         raise
     return True
 

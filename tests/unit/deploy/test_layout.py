@@ -27,8 +27,9 @@ def prepared() -> Iterator[Callable[[Settings], Settings]]:
 
         def prepare(settings: Settings) -> Settings:
             settings = layout.absolute(settings)
-            stack.callback(layout.release, settings)
-            layout.prepare(settings)
+            stack.callback(layout.remove_links, settings)
+            layout.make_folders(settings)
+            layout.make_links(settings)
             return settings
 
         yield prepare
@@ -58,7 +59,7 @@ def test_every_other_var_dir_has_a_short_and_plain_link_to_it(
         "session_2026-11-23_04-13-10_362206_4194304_plasma_store"
     ]
 
-    layout.release(settings)
+    layout.remove_links(settings)
 
     assert not plain.parent.exists()
 
@@ -79,7 +80,7 @@ def test_ray_gets_a_plain_path_of_this_python(
     assert Path(shown.stdout.strip()).resolve() == folder
     assert re.fullmatch(r"[A-Za-z0-9/._+-]+", shown.stdout.strip())
 
-    layout.release(settings)
+    layout.remove_links(settings)
 
     assert not Path(shown.stdout.strip()).parent.exists()
 
@@ -106,7 +107,7 @@ def test_a_folder_of_links_that_others_can_enter_is_refused(
     layout.plain_folder(settings).parent.chmod(0o755)
 
     with pytest.raises(FailedPreconditionError, match="mode 0700"):
-        layout.prepare(settings)
+        layout.make_links(settings)
 
 
 def test_folders_are_made_for_this_user_alone(tmp_path: Path, prepared: Callable[[Settings], Settings]) -> None:
@@ -139,12 +140,12 @@ def test_a_folder_that_cannot_be_used_is_refused_in_a_sentence(var_dir: str, rea
     (tmp_path / "file").touch()
 
     with pytest.raises(FailedPreconditionError, match=f"{reason}.*STEERSMAN_VAR_DIR"):
-        layout.prepare(Settings(var_dir=tmp_path / var_dir))
+        layout.make_folders(Settings(var_dir=tmp_path / var_dir))
 
 
 def test_what_ray_would_replace_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(FailedPreconditionError, match=r"without \$\{HOME\}, which Ray replaces.*STEERSMAN_VAR_DIR"):
-        layout.prepare(Settings(var_dir=tmp_path / "a${HOME}b"))
+        layout.make_folders(Settings(var_dir=tmp_path / "a${HOME}b"))
 
     assert list(tmp_path.iterdir()) == []
 
@@ -152,7 +153,7 @@ def test_what_ray_would_replace_is_refused_in_a_sentence(tmp_path: Path) -> None
 def test_a_read_only_folder_is_refused_in_a_sentence() -> None:
     # Nobody can make a folder there, root included.
     with pytest.raises(FailedPreconditionError, match=r"/proc/steersman.*STEERSMAN_VAR_DIR"):
-        layout.prepare(Settings(var_dir=Path("/proc/steersman")))
+        layout.make_folders(Settings(var_dir=Path("/proc/steersman")))
 
 
 def test_a_file_system_without_sockets_is_refused_in_a_sentence() -> None:

@@ -100,25 +100,36 @@ def test_up_names_a_busy_port_before_anything_starts(settings: Settings) -> None
 
 
 def test_clean_deletes_a_folder_that_the_stack_made(settings: Settings) -> None:
-    layout.prepare(settings)
+    layout.make_folders(settings)
     (settings.var_dir / "runs").mkdir()
 
-    assert run("clean") == (0, f"Deleted {settings.var_dir}.\n")
+    assert run("clean") == (0, "")
 
     assert not settings.var_dir.exists()
     assert run("clean") == (0, "")
 
 
+def test_clean_leaves_what_was_put_beside_its_own(settings: Settings) -> None:
+    layout.make_folders(settings)
+    (settings.var_dir / "steersman.db-wal").touch()
+    (settings.var_dir / "thesis.tex").touch()
+
+    code, output = run("clean")
+
+    assert (code, output) == (0, f"{settings.var_dir} stays, since it holds other files; delete it yourself.\n")
+    assert {path.name for path in settings.var_dir.iterdir()} == {layout.MARKER, "thesis.tex"}
+
+
 def test_clean_leaves_a_folder_that_had_files_in_it_before(settings: Settings) -> None:
     settings.var_dir.mkdir()
     (settings.var_dir / "thesis.tex").touch()
-    layout.prepare(settings)
+    layout.make_folders(settings)
 
     code, output = run("clean")
 
     assert code == 0
-    assert "had other files in it before" in output
-    assert (settings.var_dir / "thesis.tex").exists()
+    assert "stays, since it holds other files" in output
+    assert {path.name for path in settings.var_dir.iterdir()} >= {"thesis.tex", "logs", "mlflow"}
 
 
 def test_a_settings_file_that_is_none_is_a_sentence(

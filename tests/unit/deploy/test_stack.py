@@ -266,7 +266,7 @@ def test_whoever_stops_the_stack_is_not_taken_for_a_program_that_is_late(setting
 
 
 def test_a_lock_that_is_held_is_waited_for_and_then_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout.prepare(settings)
+    layout.make_folders(settings)
     monkeypatch.setattr(stack, "_LOCK_SECONDS", 0.1)
     with layout.lock_file(settings).open("w") as held:
         held.write("4711")

@@ -75,7 +75,7 @@ def test_a_command_with_a_line_break_is_refused() -> None:
 def test_a_supervisor_that_is_silent_is_named(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "_ANSWER_SECONDS", 0.5)
     settings = own_settings(short_folder / "silent")
-    layout.prepare(settings)
+    layout.make_folders(settings)
     path = layout.supervisor_socket(settings)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
@@ -87,7 +87,7 @@ def test_a_supervisor_that_is_silent_is_named(short_folder: Path, monkeypatch: p
 
 def test_a_socket_that_is_left_over_is_no_supervisor(short_folder: Path) -> None:
     settings = own_settings(short_folder / "left-over")
-    layout.prepare(settings)
+    layout.make_folders(settings)
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(layout.supervisor_socket(settings)))
 
