@@ -58,7 +58,7 @@ SECTION ?= serve
 bench: setup ## Measure against a bare server and Ray Serve; ten minutes of an otherwise idle machine
 	$(BIN)/python -m bench --section $(SECTION)
 
-faults: setup ## Kill, hang and break parts of a stack under load, and count what clients notice; five minutes
+faults: setup ## Kill, hang and break parts of a stack under load, and count what clients notice; ten minutes
 	$(BIN)/python -m faults
 
 SCENARIO ?= autoscaling

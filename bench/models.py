@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from services.common.bundle import Bundle, write_bundle
+from services.common.bundle import NEXT_STATE_PREFIX, Bundle, write_bundle
 from steersman import spaces
 from steersman.v1 import common_pb2
 
@@ -104,6 +104,7 @@ def write_policy(
     box: common_pb2.BoxSpace,
     element_type: int,
     actions: int,
+    state: Sequence[str] = (),
 ) -> Bundle:
     """Writes a bundle around a graph that gives one of several actions for each observation.
 
@@ -114,12 +115,17 @@ def write_policy(
         box: The observation space.
         element_type: ONNX's type of the observation's elements.
         actions: How many actions there are.
+        state: Names of state tensors, of one float32 each; the graph takes them and gives their next values.
     """
+    numbers = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1]) for name in state]
+    next_numbers = [
+        helper.make_tensor_value_info(f"{NEXT_STATE_PREFIX}{name}", TensorProto.FLOAT, ["batch", 1]) for name in state
+    ]
     graph = helper.make_graph(
         nodes,
         "benchmark",
-        [helper.make_tensor_value_info(spaces.OBSERVATION, element_type, ["batch", *box.shape])],
-        [helper.make_tensor_value_info(spaces.ACTION, TensorProto.INT64, ["batch"])],
+        [helper.make_tensor_value_info(spaces.OBSERVATION, element_type, ["batch", *box.shape]), *numbers],
+        [helper.make_tensor_value_info(spaces.ACTION, TensorProto.INT64, ["batch"]), *next_numbers],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
@@ -133,6 +139,9 @@ def write_policy(
         action_tensors=spaces.tensor_specs(action_space, spaces.ACTION),
         environment_id="benchmark",
         algorithm="random weights",
+        state_tensors=[
+            common_pb2.TensorSpec(name=name, dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[1]) for name in state
+        ],
         action_distributions=[common_pb2.ActionDistribution(kind="deterministic")],
     )
     return write_bundle(folder, model.SerializeToString(), spec, {"made by": "bench"})

@@ -1,153 +1,144 @@
-"""The load: clients with the SDK's defaults that go on asking, whatever happens, and take note of what they get."""
+"""The load while a fault is made, in a process of its own so that it does not suffer from what happens here."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import time
-from collections import Counter
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-import numpy as np
+from faults.clients import Target
+from faults.tally import Report, read_report
+from steersman.errors import UnavailableError
 
-from faults.models import OBSERVATION
-from steersman import spaces
-from steersman.aio import PolicyClient
-from steersman.errors import SteersmanError
-
-REQUESTS_PER_SECOND = 40.0
-"""Of each client. What counts is what becomes of requests, not how many there can be."""
-
-_UNARY_CLIENTS = 2
-_PROMPT_SECONDS = 1.0
-"""By how much a status may come later than the deadline."""
+RATE = 2000.0
+"""Requests per second. Where the machine does not give that, there are as many as it does."""
 
 
-@dataclass
-class Tally:
-    """What clients got.
+@dataclass(frozen=True)
+class LoadOptions:
+    """How the system is loaded.
 
     Attributes:
-        requests: Requests that were made.
-        failures: Why requests failed, and how often.
-        latencies: Seconds from asking to the answer.
-        answered: Times at which answers came.
+        rate: Requests per second.
+        hasty_timeout: If set, some more clients ask with so few seconds. Their requests may fail, but not late.
+        environment: Environment variables of the clients.
     """
 
-    requests: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
-    latencies: list[float] = field(default_factory=list)
-    answered: list[float] = field(default_factory=list)
-
-    @property
-    def failed(self) -> int:
-        """Requests that failed."""
-        return sum(self.failures.values())
-
-    @property
-    def longest_gap(self) -> float:
-        """Seconds, at most, between two answers; 0 if there are none."""
-        return max((later - earlier for earlier, later in itertools.pairwise(sorted(self.answered))), default=0.0)
-
-    @property
-    def p99(self) -> float:
-        """99th percentile of the latency in seconds; 0 if there are no answers."""
-        return float(np.percentile(self.latencies, 99)) if self.latencies else 0.0
-
-
-class _Asking(Protocol):
-    """A client or a stream."""
-
-    async def act(self, observation: spaces.Sample, *, timeout: float | None = None) -> spaces.Sample:
-        """Asks for an action."""
+    rate: float = RATE
+    hasty_timeout: float | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Load:
-    """Asks steadily, on calls of their own and on a stream, from the beginning of the block to its end.
+    """Asks from the beginning of the block to its end.
 
     Args:
-        policy: Whom.
-        address: The gateway.
-        timeout: Seconds that a request may take; None for the SDK's default.
-        hasty_timeout: If set, one more client asks with so little time. Its requests may fail, but not late.
+        target: Who is asked.
+        options: How.
+        told: Told several times a second how many requests were made.
 
     Attributes:
-        tally: What clients with time enough got.
-        hasty: What the hasty one got; only statuses that came late count as failures.
+        sent: Requests that were made, as of a moment ago.
+        answered: Those that were answered.
     """
 
-    def __init__(
-        self, policy: str, address: str, timeout: float | None = None, hasty_timeout: float | None = None
-    ) -> None:
-        self.tally = Tally()
-        self.hasty = Tally()
-        self._policy = policy
-        self._address = address
-        self._timeout = timeout
-        self._hasty_timeout = hasty_timeout
-        self._clients: list[PolicyClient] = []
-        self._asking: list[asyncio.Task[None]] = []
-        self._stopping = asyncio.Event()
+    def __init__(self, target: Target, options: LoadOptions, told: Callable[[int], None]) -> None:
+        self.sent = 0
+        self.answered = 0
+        self._target = target
+        self._options = options
+        self._told = told
+        self._report: Report | None = None
         self._news = asyncio.Event()
 
+    @property
+    def report(self) -> Report:
+        """What the clients got, after the end of the block.
+
+        Raises:
+            UnavailableError: If the generator did not live to tell.
+        """
+        if self._report is None:
+            raise UnavailableError("expected the load generator to report what it got, but it ended before it could")
+        return self._report
+
     async def __aenter__(self) -> Self:
-        unary = [self._client() for _ in range(_UNARY_CLIENTS)]
-        streaming = self._client()
-        self._stream = streaming.stream()
-        kinds: list[_Asking] = [*unary, self._stream]
-        self._asking = [asyncio.create_task(self._ask(asking, self._timeout, self.tally)) for asking in kinds]
-        if self._hasty_timeout is not None:
-            hasty = asyncio.create_task(self._ask(self._client(), self._hasty_timeout, self.hasty))
-            self._asking.append(hasty)
+        target, options = self._target, self._options
+        command = [sys.executable, "-m", "faults.generator", target.address, target.policy, str(options.rate)]
+        command += ["--timeout", str(target.timeout)]
+        if options.hasty_timeout is not None:
+            command += ["--hasty-timeout", str(options.hasty_timeout)]
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | dict(options.environment),
+            limit=2**24,
+        )
+        self._reading = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stopping.set()
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        self._process.stdin.close()
         try:
-            await asyncio.gather(*self._asking)
+            # Its last requests take no longer than they may.
+            async with asyncio.timeout(self._target.timeout + 10):
+                await self._reading
+                await self._process.wait()
         finally:
-            await self._stream.close()
-            for client in self._clients:
-                await client.close()
+            if self._process.returncode is None:
+                self._process.kill()
 
-    async def until_answered(self, count: int) -> None:
-        """Waits for so many more answers."""
-        wanted = len(self.tally.answered) + count
-        while len(self.tally.answered) < wanted:
-            self._news.clear()
-            await self._news.wait()
+    async def until_answered(self, count: int, seconds: float) -> None:
+        """Waits for so many more answers.
 
-    def _client(self) -> PolicyClient:
-        client = PolicyClient(self._policy, address=self._address)
-        self._clients.append(client)
-        return client
-
-    async def _ask(self, asking: _Asking, timeout: float | None, tally: Tally) -> None:
-        """Asks at fixed times, whether or not answers have come, and waits for the last ones."""
-        due = time.monotonic()
-        async with asyncio.TaskGroup() as requests:
-            while not self._stopping.is_set():
-                requests.create_task(self._ask_once(asking, timeout, tally))
-                due += 1 / REQUESTS_PER_SECOND
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-
-    async def _ask_once(self, asking: _Asking, timeout: float | None, tally: Tally) -> None:
-        tally.requests += 1
-        asked = time.monotonic()
+        Raises:
+            UnavailableError: If they are not there in time.
+        """
+        wanted = self.answered + count
         try:
-            await asking.act(OBSERVATION, timeout=timeout)
-        except SteersmanError as error:
-            took = time.monotonic() - asked
-            if tally is self.tally:
-                tally.failures[f"{type(error).__name__}: {error}"] += 1
-            elif timeout is not None and took > timeout + _PROMPT_SECONDS:
-                tally.failures[f"the status came after {took:.1f} s: {error}"] += 1
-        else:
-            now = time.monotonic()
-            tally.latencies.append(now - asked)
-            tally.answered.append(now)
+            await self._until(lambda: self.answered >= wanted, seconds)
+        except TimeoutError:
+            raise UnavailableError(
+                f"expected {count} more answers within {seconds:g} s, got {self.answered - wanted + count}"
+            ) from None
+
+    async def until_sent(self, count: int, seconds: float) -> None:
+        """Waits until so many requests were made in all, but no longer than so many seconds.
+
+        Raises:
+            UnavailableError: If the generator ends before.
+        """
+        with contextlib.suppress(TimeoutError):
+            await self._until(lambda: self.sent >= count, seconds)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                if self._reading.done():
+                    raise UnavailableError("expected the load to go on, but its generator has ended")
+                self._news.clear()
+                await self._news.wait()
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        try:
+            async for line in self._process.stdout:
+                entry = json.loads(line)
+                if "protocols" in entry:
+                    self._report = read_report(entry)
+                else:
+                    self.sent, self.answered = entry["sent"], entry["answered"]
+                    self._told(self.sent)
+                self._news.set()
+        finally:
             self._news.set()

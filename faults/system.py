@@ -7,8 +7,11 @@ import contextlib
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 import psutil
@@ -16,15 +19,20 @@ import psutil
 from deploy import processes, stack, supervision
 from deploy.layout import absolute
 from deploy.own_settings import own_settings
+from deploy.programs import local_programs
+from faults.dashboard import Dashboard
 from faults.models import write_working_bundle
 from services.common.bundle import Bundle
 from steersman.errors import SteersmanError, UnavailableError, from_rpc_error
-from steersman.settings import Settings
+from steersman.inference.v1 import inference_pb2
+from steersman.settings import Settings, port_of
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 
 POLICY = "steady"
 REPLICAS = 2
 WORKERS = 2
+CONNECTION_AGE_SECONDS = 30.0
+"""Gateways ask clients for another connection after so long: in every fault some do that just then."""
 
 _POLL_SECONDS = 0.1
 _HEALTHY_SECONDS = 120.0
@@ -38,17 +46,20 @@ class System:
     Args:
         settings: Its settings.
         folder: A folder for bundles.
+        dashboard: The way from the gateway to Ray's dashboard.
 
     Attributes:
         settings: Its settings; paths are absolute.
         folder: A folder for bundles.
+        dashboard: The way from the gateway to Ray's dashboard.
         bundle: The bundle that is served.
         version: The version that is served.
     """
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, dashboard: Dashboard) -> None:
         self.settings = absolute(settings)
         self.folder = folder
+        self.dashboard = dashboard
         self.bundle: Bundle = write_working_bundle(folder / "working")
         self.version = 1
         self._newest = 1
@@ -71,8 +82,17 @@ class System:
         return self._named("ServeController")[0]
 
     def gateway_workers(self) -> list[psutil.Process]:
-        """Finds the gateway processes, but for the one that watches over them."""
-        return self._program("gateway").children()
+        """Finds the gateway processes, but for the one that watches over them; the one with the most clients first."""
+        workers = self._program("gateway").children()
+        return sorted(workers, key=lambda worker: len(self._sockets(worker, psutil.CONN_ESTABLISHED)), reverse=True)
+
+    def client_ports(self) -> set[int]:
+        """Gives the clients' ends of the connections to the gateway."""
+        return {
+            socket.raddr.port
+            for worker in self.gateway_workers()
+            for socket in self._sockets(worker, psutil.CONN_ESTABLISHED)
+        }
 
     def ray_head(self) -> list[psutil.Process]:
         """Finds every process of the Ray head."""
@@ -90,37 +110,77 @@ class System:
             raise UnavailableError("expected the stack's supervisor to run, but it does not answer")
         return found
 
-    async def deploy(self, version: int, bundle: Bundle, replicas: int = REPLICAS) -> None:
+    async def deploy(self, version: int, bundle: Bundle, replicas: int = REPLICAS, policy: str = POLICY) -> None:
         """Asks for a version with so many replicas, and does not wait for it.
 
         Raises:
             SteersmanError: If the gateway refuses.
         """
         request = deployment_pb2.DeployRequest(
-            policy=POLICY, version=version, bundle_uri=str(bundle.folder), replicas=replicas
+            policy=policy, version=version, bundle_uri=str(bundle.folder), replicas=replicas
         )
         async with self._admin() as stub:
             await stub.Deploy(request, timeout=30)
 
-    async def undeploy(self) -> None:
-        """Ends the deployment."""
+    async def undeploy(self, policy: str) -> None:
+        """Ends a deployment."""
         async with self._admin() as stub:
-            await stub.Undeploy(deployment_pb2.UndeployRequest(policy=POLICY), timeout=30)
+            await stub.Undeploy(deployment_pb2.UndeployRequest(policy=policy), timeout=30)
 
     async def roll_back(self) -> None:
         """Goes back to the route before."""
         async with self._admin() as stub:
             await stub.Rollback(deployment_pb2.RollbackRequest(policy=POLICY), timeout=30)
 
+    async def set_route(self, weights: Mapping[int, float]) -> None:
+        """Splits the traffic over versions."""
+        route = deployment_pb2.Route(
+            weights=[deployment_pb2.RouteWeight(version=version, weight=weight) for version, weight in weights.items()]
+        )
+        async with self._admin() as stub:
+            await stub.SetRoute(deployment_pb2.SetRouteRequest(policy=POLICY, route=route), timeout=30)
+
+    async def until_answered_by(self, version: int, count: int, seconds: float) -> None:
+        """Waits until a version has answered so many more requests, of the gateway process that is asked first.
+
+        Raises:
+            UnavailableError: If it has not in time.
+        """
+        request = inference_pb2.ModelStatisticsRequest(name=POLICY, version=str(version))
+        async with self._channel() as channel:
+            statistics: Any = channel.unary_unary(
+                "/inference.GRPCInferenceService/ModelStatistics",
+                request_serializer=inference_pb2.ModelStatisticsRequest.SerializeToString,
+                response_deserializer=inference_pb2.ModelStatisticsResponse.FromString,
+            )
+            answered, wanted = 0, None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while wanted is None or answered < wanted:
+                        (found,) = (await statistics(request)).model_stats
+                        answered = found.inference_stats.success.count
+                        wanted = answered + count if wanted is None else wanted
+                        await asyncio.sleep(_POLL_SECONDS)
+                    return
+        raise UnavailableError(
+            f"expected {count} more answers of version {version} within {seconds:g} s, but {answered}"
+        )
+
     async def until(
-        self, condition: Callable[[deployment_pb2.Deployment], bool], seconds: float, *, anywhere: bool = False
+        self,
+        condition: Callable[[deployment_pb2.Deployment], bool],
+        seconds: float,
+        *,
+        anywhere: bool = False,
+        policy: str = POLICY,
     ) -> None:
-        """Waits until the deployment is as wanted.
+        """Waits until a deployment is as wanted.
 
         Args:
             condition: How it is wanted.
             seconds: How long to wait.
             anywhere: Whether it is enough if one gateway process sees it so; else every one has to.
+            policy: Whose deployment.
 
         Raises:
             UnavailableError: If it is not in time.
@@ -130,13 +190,25 @@ class System:
             async with asyncio.timeout(seconds):
                 while True:
                     with contextlib.suppress(SteersmanError, grpc.RpcError):
-                        found = [await self._deployment() for _ in range(_CHANNELS)]
+                        found = [await self._deployment(policy) for _ in range(_CHANNELS)]
                         if (any if anywhere else all)(map(condition, found)):
                             return
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             seen = "; ".join({f"{deployment.message or deployment}" for deployment in found}) or "no gateway answers"
             raise UnavailableError(f"expected the system to recover within {seconds:g} s, but {seen}") from None
+
+    async def until_ready(self, policy: str) -> None:
+        """Waits until every gateway process has every replica of another policy.
+
+        Raises:
+            UnavailableError: If that takes too long.
+        """
+
+        def is_ready(deployment: deployment_pb2.Deployment) -> bool:
+            return deployment.state == deployment_pb2.DEPLOYMENT_STATE_READY
+
+        await self.until(is_ready, _HEALTHY_SECONDS, policy=policy)
 
     async def until_healthy(self) -> None:
         """Waits until every gateway process has every replica with the version that is served.
@@ -154,23 +226,39 @@ class System:
 
         while True:
             await self.until(is_healthy, _HEALTHY_SECONDS)
-            if len(self.gateway_workers()) == WORKERS and len(self.replicas()) == REPLICAS:
+            # Only a gateway process that listens can have been asked.
+            listening = [worker for worker in self.gateway_workers() if self._sockets(worker, psutil.CONN_LISTEN)]
+            if len(listening) == WORKERS and len(self.replicas()) == REPLICAS:
                 return
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _deployment(self) -> deployment_pb2.Deployment:
+    async def _deployment(self, policy: str) -> deployment_pb2.Deployment:
         async with self._admin() as stub:
             response = await stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=5)
-        return next(deployment for deployment in response.deployments if deployment.policy == POLICY)
+        return next(deployment for deployment in response.deployments if deployment.policy == policy)
+
+    def _channel(self) -> grpc.aio.Channel:
+        """Opens a connection of its own, for which the kernel picks a gateway process."""
+        return grpc.aio.insecure_channel(
+            self.settings.gateway_address,
+            options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)],
+        )
 
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[deployment_pb2_grpc.DeploymentServiceAsyncStub]:
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        async with grpc.aio.insecure_channel(self.settings.gateway_address, options=options) as channel:
+        async with self._channel() as channel:
             try:
                 yield deployment_pb2_grpc.DeploymentServiceStub(channel)
             except grpc.aio.AioRpcError as error:
                 raise from_rpc_error(error) from None
+
+    def _sockets(self, worker: psutil.Process, status: str) -> list[Any]:
+        """Lists the sockets that a gateway process has at the clients' address."""
+        port = port_of(self.settings.gateway_address)
+        with contextlib.suppress(psutil.Error):
+            found = worker.net_connections("inet")
+            return [socket for socket in found if socket.status == status and socket.laddr.port == port]
+        return []
 
     def _program(self, name: str) -> psutil.Process:
         found = next(program for program in self.supervisor().processes() if program.name == name)
@@ -198,14 +286,28 @@ async def running_system() -> AsyncIterator[System]:
     folder = Path(tempfile.mkdtemp(prefix="sm-", dir="/tmp"))
     own = own_settings(folder / "v")
     settings = own.model_copy(
-        update={"gateway_workers": WORKERS, "gateway_replica_address": f"unix:{folder / 'replicas'}"}
+        update={
+            "gateway_workers": WORKERS,
+            "gateway_replica_address": f"unix:{folder / 'replicas'}",
+            "max_connection_age_seconds": CONNECTION_AGE_SECONDS,
+        }
     )
+    url = urlsplit(own.ray_dashboard_url)
+    assert url.hostname is not None and url.port is not None  # noqa: S101, PT018 - it is one of our own
+    dashboard = Dashboard(url.hostname, url.port)
     try:
-        await asyncio.to_thread(stack.start, settings)
-        system = System(settings, folder)
-        await system.deploy(system.version, system.bundle)
-        await system.until_healthy()
-        yield system
+        async with dashboard.listening() as dashboard_url:
+            programs = [
+                replace(program, environment={**program.environment, "STEERSMAN_RAY_DASHBOARD_URL": dashboard_url})
+                if program.name == "gateway"
+                else program
+                for program in local_programs(absolute(settings))
+            ]
+            await asyncio.to_thread(stack.start, settings, programs)
+            system = System(settings, folder, dashboard)
+            await system.deploy(system.version, system.bundle)
+            await system.until_healthy()
+            yield system
     finally:
         await asyncio.to_thread(stack.stop, settings)
         shutil.rmtree(folder, ignore_errors=True)

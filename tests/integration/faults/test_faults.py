@@ -10,12 +10,16 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-QUICK = ("gateway-killed", "version-crashes-on-load", "version-fails-on-first-batch")
+QUICK = ("gateway-killed", "version-crashes-on-load", "version-fails-on-first-batch", "version-gains-memory")
+REQUESTS = 2000
+PROTOCOLS = {"unary", "stream", "oip", "oip-stream"}
 
 
 @pytest.mark.timeout(400)
 def test_faults_that_clients_do_not_notice(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "faults", *(f"--fault={name}" for name in QUICK)]
+    # Tests share the machine, so the load is less than that of `make faults`.
+    command = [sys.executable, "-m", "faults", "--rate=500", f"--requests={REQUESTS}"]
+    command += [f"--fault={name}" for name in QUICK]
     environment = os.environ | {"STEERSMAN_VAR_DIR": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -23,4 +27,7 @@ def test_faults_that_clients_do_not_notice(tmp_path: Path) -> None:
     assert [entry["name"] for entry in written] == list(QUICK)
     for entry in written:
         assert entry["failed"] == 0
-        assert entry["requests"] > 100
+        assert entry["requests"] >= REQUESTS
+        assert entry["times"] >= 1
+        assert entry["protocols"].keys() == PROTOCOLS
+        assert all(counts["answered"] == counts["sent"] > 0 for counts in entry["protocols"].values())

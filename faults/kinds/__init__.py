@@ -1,0 +1,1 @@
+"""What happens in the faults, by what it happens to."""
