@@ -178,14 +178,14 @@ def read_loads(metrics: object, now: float, interval: float) -> list[ReplicaLoad
     loads = []
     for replica, series in _fields(_fields(metrics).get("load")).items():
         points = _points(series)
-        latest = {name: _points(_fields(_fields(metrics).get(name)).get(replica)) for name in _LATEST}
-        if not points or not all(latest.values()):
+        latest = {name: _newest(_fields(_fields(metrics).get(name)).get(replica)) for name in _LATEST}
+        if not points or None in latest.values():
             continue
         newest, _ = points[-1]
         if newest < now - _OLDEST_REPORT_INTERVALS * interval:
             continue
         recent = [value for timestamp, value in points if timestamp > newest - 0.9 * interval]
-        figures = {name: found[-1][1] for name, found in latest.items()}
+        figures = {name: value for name, value in latest.items() if value is not None}
         loads.append(
             ReplicaLoad(
                 newest,
@@ -229,6 +229,13 @@ def read_history(state: object) -> History | None:
     return History(tuple(needs), reported, backlog, change)
 
 
+def _last_decision(state: object) -> float:
+    """Gives the time of the newest need that `write_history` wrote, without reading the rest."""
+    needs = _fields(state).get("needs")
+    newest = needs[-1] if isinstance(needs, (list, tuple)) and needs else None
+    return newest[0] if isinstance(newest, (list, tuple)) and newest and _is_figure(newest[0]) else -math.inf
+
+
 def _fields(value: object) -> Mapping[Any, Any]:
     """Gives a mapping, an empty one for what is none."""
     return value if isinstance(value, Mapping) else {}
@@ -240,6 +247,12 @@ def _points(series: object) -> list[tuple[float, float]]:
         return []
     pairs = [(getattr(point, "timestamp", None), getattr(point, "value", None)) for point in series]
     return [(timestamp, value) for timestamp, value in pairs if _is_figure(timestamp) and _is_figure(value)]
+
+
+def _newest(series: object) -> float | None:
+    """Gives the value of the newest point; nothing if there is none, or that one is no point."""
+    points = _points(series[-1:]) if isinstance(series, (list, tuple)) else []
+    return points[0][1] if points else None
 
 
 def _is_figure(value: object) -> TypeGuard[float]:
@@ -302,11 +315,11 @@ class Autoscaler:
 
     def _decide(self, context: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401 - ray.serve's AutoscalingContext
         now, interval = context.current_time, context.config.metrics_interval_s
-        history = read_history(_fields(context.policy_state).get(_STATE))
-        replicas = context.target_num_replicas
+        replicas, kept = context.target_num_replicas, _fields(context.policy_state).get(_STATE)
         # Between two reports there is nothing to decide. A little less than an interval, since Ray Serve asks coarsely;
         # and either way, since clocks are set back.
-        if history is None or abs(now - history.needs[-1].time) > 0.9 * interval:
-            loads = read_loads(context.raw_metrics, now, interval)
-            replicas, history = decide(self._settings, replicas, loads, history, now)
+        if abs(now - _last_decision(kept)) <= 0.9 * interval:
+            return replicas, {_STATE: kept}
+        loads = read_loads(context.raw_metrics, now, interval)
+        replicas, history = decide(self._settings, replicas, loads, read_history(kept), now)
         return replicas, {_STATE: write_history(history)}

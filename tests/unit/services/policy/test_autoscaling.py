@@ -229,7 +229,7 @@ def test_a_spike_is_met_and_left_behind() -> None:
 
 
 def test_hours_of_tides_are_followed_without_anything_waiting() -> None:
-    hours, period = 4, 3600.0
+    hours, period = 2, 3600.0
     time = np.arange(steps(hours * 3600)) * STEP
     run = simulate(config(), 3 - 2 * np.cos(2 * np.pi * time / period), start_seconds=START, at_start=2)
     assert run.backlog.max() == 0
@@ -245,7 +245,7 @@ def test_hours_of_tides_are_followed_without_anything_waiting() -> None:
 @pytest.mark.parametrize("noise", [0.05, 0.2])
 def test_a_steady_load_never_makes_it_oscillate_however_noisy_it_is(demand: float, noise: float) -> None:
     random = np.random.default_rng(1)
-    seconds = 2400
+    seconds = 1800
     # It comes in gusts of half a second, as long as a report.
     gusts = np.repeat(random.uniform(1 - 2 * noise, 1 + 2 * noise, seconds * 2), steps(0.5))
     run = simulate(config(), demand * gusts, start_seconds=START)
