@@ -39,8 +39,8 @@ async def test_a_replica_reports_what_it_does_and_what_waits(tmp_path: Path) -> 
             await asking
             report = replica.meter.report()
             assert report.observations_per_second > 0
-            await asyncio.sleep(0.5)
-            report = replica.meter.report()
+            async with asyncio.timeout(10):
+                while report.idle_seconds < 0.4 or report.queue_depth >= 1:
+                    await asyncio.sleep(0.1)
+                    report = replica.meter.report()
             assert report.busy_share < 0.2
-            assert report.queue_depth < 1
-            assert report.idle_seconds >= 0.4
