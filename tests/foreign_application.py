@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 
@@ -40,7 +41,34 @@ class Shop:
         return {"secret": await self._stock.secret.remote()}
 
 
+@serve.deployment(
+    name="odd",
+    ray_actor_options={"num_cpus": 0.1},
+    autoscaling_config={
+        "min_replicas": 1,
+        "max_replicas": 2,
+        "metrics_interval_s": 0.1,
+        "policy": {"policy_function": "services.policy.autoscaling:Autoscaler"},
+    },
+)
+class OddReports:
+    """Is scaled by Steersman's autoscaler, and reports to it as no version of Steersman does."""
+
+    def __init__(self) -> None:
+        self._reports = 0
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Makes a report."""
+        self._reports += 1
+        return {"load": 0.5, "mood": math.nan}
+
+    async def __call__(self, _request: Request) -> str:
+        """Answers how many reports it has made."""
+        return str(self._reports)
+
+
 app: Application = Shop.bind(Stock.bind())  # type: ignore[attr-defined] # what the decorator makes of them
+odd_reports: Application = OddReports.bind()  # type: ignore[attr-defined] # likewise
 
 
 def run(address: str, name: str, route: str) -> None:

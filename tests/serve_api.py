@@ -47,12 +47,12 @@ class ServeApi:
             for replica in deployment["replicas"]
         }
 
-    def declare(self, name: str, route: str | None, secret: str) -> None:
-        """Deploys the foreign application by config beside all else that was, and waits until it runs."""
+    def declare(self, name: str, route: str | None, secret: str, app: str = "app") -> None:
+        """Deploys an application of `tests.foreign_application` beside all else that was declared; it runs then."""
         config = {
             "name": name,
             "route_prefix": route,
-            "import_path": "tests.foreign_application:app",
+            "import_path": f"tests.foreign_application:{app}",
             "runtime_env": {"env_vars": {SECRET: secret}},
         }
         self._put([*self._declared_besides(name), config])

@@ -125,6 +125,18 @@ def test_a_policy_that_a_program_has_replaced_is_not_taken_back_by_force(
     serve.delete("replaced")
 
 
+def test_reports_of_another_shape_hold_up_nobody(
+    serve: ServeApi, deployments: deployment_pb2_grpc.DeploymentServiceStub, bundle: Bundle
+) -> None:
+    """Ray Serve asks autoscaling policies unguarded: one that raises stops all applications from being deployed."""
+    serve.declare("odd", "/odd", SECRET, app="odd_reports")
+    serve.until(lambda: int(serve.get("/odd").text) > 50)
+    deploy(deployments, "bystander", bundle)
+    undeploy(deployments, "bystander")
+    assert serve.application("odd")["status"] == "RUNNING"
+    serve.withdraw("odd")
+
+
 def test_two_gateways_that_change_things_at_once_harm_nobody(
     own_serving: Stack,
     serve: ServeApi,
