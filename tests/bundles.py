@@ -16,7 +16,7 @@ from steersman.v1 import common_pb2
 INPUTS = "action_distribution_inputs"
 VALUE = "value"
 TOTAL = "total"
-"""The state tensor of `write_recurrent_bundle`."""
+"""The state tensor of bundles with memory."""
 
 
 def write_linear_bundle(
@@ -143,6 +143,30 @@ def write_recurrent_bundle(folder: Path, actions: int = 10) -> Bundle:
     return write_bundle(folder, _serialize(graph), spec, {})
 
 
+def write_counting_bundle(folder: Path) -> Bundle:
+    """Writes a bundle with memory whose action is no choice but the sum of the episode's observations itself.
+
+    Observation, action and state are one number each. The value is the sum before the present observation.
+
+    Args:
+        folder: Where to.
+    """
+    spec = _spec(_unbounded(1), _unbounded(1), "deterministic")
+    spec.state_tensors.add(name=TOTAL, dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[1])
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", [spaces.OBSERVATION, TOTAL], [spaces.ACTION]),
+            helper.make_node("Identity", [spaces.ACTION], [NEXT_STATE_PREFIX + TOTAL]),
+            helper.make_node("Squeeze", [TOTAL, "last_axis"], [VALUE]),
+        ],
+        "counting",
+        [_floats(spaces.OBSERVATION, 1), _floats(TOTAL, 1)],
+        [_floats(spaces.ACTION, 1), _floats(NEXT_STATE_PREFIX + TOTAL, 1), _floats(VALUE)],
+        [numpy_helper.from_array(np.array([1], np.int64), "last_axis")],
+    )
+    return write_bundle(folder, _serialize(graph), spec, {})
+
+
 def write_gaussian_bundle(
     folder: Path,
     transform: str = "none",
@@ -238,6 +262,8 @@ def _spec(
 
 
 def _parameters(distribution: str, space: common_pb2.Space) -> int:
+    if distribution == "deterministic":
+        return 0
     return space.discrete.n if distribution == "categorical" else 2 * math.prod(space.box.shape)
 
 

@@ -11,10 +11,9 @@ import pytest
 
 from steersman.inference.v1 import inference_pb2_grpc
 from steersman.v1 import policy_pb2, policy_pb2_grpc
-from tests.bundles import write_linear_bundle
+from tests.bundles import write_counting_bundle, write_linear_bundle
 from tests.gateways import gateway_process, replica_process
 from tests.inference_stub import inference_stub
-from tests.integration.services.gateway.counting import write_counting_bundle
 
 _START_SECONDS = 60
 

@@ -11,9 +11,9 @@ from deploy.free_ports import free_address
 from services.common.bundle import Bundle
 from services.evaluator.archive import Archive
 from steersman.v1 import evaluator_pb2
+from tests.bundles import write_counting_bundle
 from tests.gateways import GatewayProcess, attached_replica
 from tests.integration.services.evaluator.serving import evaluator, report_of
-from tests.integration.services.gateway.counting import write_counting_bundle
 
 pytestmark = pytest.mark.integration
 

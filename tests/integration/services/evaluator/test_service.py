@@ -17,10 +17,9 @@ from services.common.bundle import Bundle
 from services.evaluator.archive import Archive
 from services.policy.runtime import PolicyRuntime
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
-from tests.bundles import write_linear_bundle
+from tests.bundles import write_counting_bundle, write_linear_bundle
 from tests.gateways import GatewayProcess, attached_replica
 from tests.integration.services.evaluator.serving import evaluator, played_here, report_of
-from tests.integration.services.gateway.counting import write_counting_bundle
 
 pytestmark = pytest.mark.integration
 

@@ -12,8 +12,8 @@ from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
 from steersman.aio import ActOptions, PolicyClient
 from steersman.errors import FailedPreconditionError
+from tests.bundles import write_counting_bundle
 from tests.gateways import GatewayProcess, attached_replica
-from tests.integration.services.gateway.counting import write_counting_bundle
 
 pytestmark = pytest.mark.integration
 

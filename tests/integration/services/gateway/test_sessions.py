@@ -16,6 +16,7 @@ from steersman import tensors
 from steersman.aio import ActOptions, PolicyClient
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import policy_pb2, policy_pb2_grpc
+from tests.bundles import write_counting_bundle
 from tests.gateways import (
     GatewayProcess,
     attached_replica,
@@ -24,7 +25,6 @@ from tests.gateways import (
     replica_process,
     until_replicas,
 )
-from tests.integration.services.gateway.counting import write_counting_bundle
 
 pytestmark = pytest.mark.integration
 

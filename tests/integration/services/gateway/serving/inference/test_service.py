@@ -18,6 +18,7 @@ from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
 from steersman.aio import PolicyClient
 from steersman.inference.v1 import inference_pb2, inference_pb2_grpc
+from tests.bundles import write_counting_bundle
 from tests.gateways import (
     GatewayProcess,
     attached_replica,
@@ -28,7 +29,6 @@ from tests.gateways import (
     until_waiting,
 )
 from tests.inference_stub import InferRequest, Parameter, infer_request, inference_stub, outputs_of
-from tests.integration.services.gateway.counting import write_counting_bundle
 from tests.nested_bundle import Gripping, write_nested_bundle
 
 pytestmark = pytest.mark.integration

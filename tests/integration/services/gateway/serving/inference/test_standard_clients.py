@@ -16,8 +16,8 @@ import pytest
 
 from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
+from tests.bundles import write_counting_bundle
 from tests.gateways import GatewayProcess, attached_replica, silent_replica
-from tests.integration.services.gateway.counting import write_counting_bundle
 from tests.standard_clients import installation
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
