@@ -144,8 +144,9 @@ def test_one_bad_report_does_not_hide_the_good_ones() -> None:
     ids=lambda state: repr(state)[:60],
 )
 def test_kept_state_that_is_none_begins_a_new_window(decide: Decide, state: Any) -> None:  # noqa: ANN401 - anything
-    good = metrics_of(one=report())
-    assert decide(context(good, state)) == decide(context(good))
+    # At the latest when there is something to decide again: until then it may not even be read.
+    good, later = metrics_of(one=report(NOW + 1)), NOW + 1
+    assert decide(context(good, state, later)) == decide(context(good, None, later))
 
 
 _figure = st.floats(-1e11, 1e11)
