@@ -17,7 +17,7 @@ from deploy import processes
 FOLDER_VARIABLE = "TEST_SESSION_FOLDER"
 """Environment variable with the folder of a test session, which also marks the processes that the session started."""
 
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 10.0
 
 
 def end_leftovers(folder: Path) -> list[str]:
@@ -28,10 +28,19 @@ def end_leftovers(folder: Path) -> list[str]:
     Args:
         folder: The session's folder.
     """
-    left = processes.wait(processes.marked(FOLDER_VARIABLE, str(folder)), _GRACE_SECONDS)
+    found = processes.marked(FOLDER_VARIABLE, str(folder))
+    left = processes.wait([process for process in found if not _ends_with_this_one(process)], _GRACE_SECONDS)
     described = sorted(_describe(process) for process in left)
     processes.end(left, _GRACE_SECONDS)
     return described
+
+
+def _ends_with_this_one(process: psutil.Process) -> bool:
+    """Tells whether this is a process with which `multiprocessing` helps this one, until this one ends."""
+    try:
+        return process.ppid() == os.getpid() and any("from multiprocessing." in word for word in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _describe(process: psutil.Process) -> str:

@@ -69,6 +69,24 @@ def test_what_ends_by_itself_in_time_is_not_left(tmp_path: Path, monkeypatch: py
         assert leftovers.end_leftovers(tmp_path) == []
 
 
+def test_a_process_behind_multiprocessings_server_is_left_and_the_server_is_not() -> None:
+    script = """
+import multiprocessing, time
+from pathlib import Path
+from tests import leftovers
+
+folder = Path("/nowhere/multiprocessing")
+leftovers.mark_from_now_on(folder)
+leftovers._GRACE_SECONDS = 0.5
+worker = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(1000,))
+worker.start()
+(described,) = leftovers.end_leftovers(folder)
+assert f"process {worker.pid}," in described
+assert leftovers.end_leftovers(folder) == []
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
 def test_other_sessions_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     process = psutil.Process(sleeping_child(tmp_path / "other"))
