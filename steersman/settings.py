@@ -30,111 +30,122 @@ class Settings(BaseSettings):
 
     var_dir: Path = Field(Path("var"), description="Folder for all local state: databases, artifacts, logs, sockets.")
 
-    gateway_address: str = Field("127.0.0.1:50051", description="Where the gateway listens for clients.")
+    gateway_address: str = Field("127.0.0.1:50051", description="Address at which the gateway listens for clients.")
     gateway_replica_address: str = Field(
-        "127.0.0.1:50061", description="Where the gateway listens for policy replicas, and where those find it."
+        "127.0.0.1:50061",
+        description="Address at which the gateway listens for policy replicas, and at which they find it.",
     )
-    trainer_address: str = Field("127.0.0.1:50052", description="Where the trainer listens.")
-    evaluator_address: str = Field("127.0.0.1:50053", description="Where the evaluator listens.")
+    trainer_address: str = Field("127.0.0.1:50052", description="Address at which the trainer listens.")
+    evaluator_address: str = Field("127.0.0.1:50053", description="Address at which the evaluator listens.")
     max_message_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,
         le=2**31 - 1,
-        description="Largest gRPC message that a server or client accepts, in bytes.",
+        description="Largest gRPC message, in bytes, that a server or client sends or accepts. Set it alike at both "
+        "ends.",
     )
     max_calls: int = Field(
         16_384,
         ge=1,
-        description="Most calls with one answer that a server process works on at a time; more are refused.",
+        description="Most calls with a single answer that a server process handles at a time. It refuses more.",
     )
     max_streams: int = Field(
-        16_384, ge=1, description="Most streams that are open at a time at a server process; more are refused."
+        16_384, ge=1, description="Most streams that are open at a time at a server process. It refuses more."
     )
     max_calls_per_connection: int = Field(
-        2048,
+        8192,
         ge=1,
-        description="Most calls, streams included, that one connection carries at a time; clients hold back more.",
+        description="Most calls, streams included, that are open at a time on one connection. Clients hold back more.",
     )
     max_metadata_bytes: int = Field(
-        16 * 1024, ge=1024, le=1024**2, description="Largest metadata of a call that a server accepts, in bytes."
+        16 * 1024, ge=1024, le=1024**2, description="Largest metadata of a call, in bytes, that a server accepts."
     )
     max_connection_idle_seconds: float = Field(
         3600.0,
         ge=0,
-        description="Longest time that a server keeps a connection without any call; 0 for ever.",
-    )
-    max_connection_age_seconds: float = Field(
-        0.0,
-        ge=0,
-        description="Age at which a server asks the clients of a connection to open another, so that they spread over "
-        "new gateways; streams move, and what is left after twice that time is cut off. 0 for never.",
+        description="Time without any call after which a server closes a connection. 0: never.",
     )
     keepalive_seconds: float = Field(
         30.0,
         ge=1,
-        description="A server checks whether a client is still there after so long without a byte from it.",
+        description="Time without a byte from a client after which a server checks that it is still there.",
     )
     keepalive_timeout_seconds: float = Field(
-        20.0, ge=1, description="Longest time for the answer to that check; then the connection is closed."
+        20.0, ge=1, description="Time that a client has to answer that check before its connection is closed."
     )
     shutdown_grace_seconds: float = Field(
-        10.0, ge=0, description="How long a stopping server lets calls in flight finish."
+        10.0, ge=0, description="Time that calls in flight have to finish when a server stops."
     )
 
-    mlflow_url: str = Field("http://127.0.0.1:5000", description="MLflow tracking server and model registry.")
+    mlflow_url: str = Field(
+        "http://127.0.0.1:5000", description="URL of the MLflow tracking server and model registry."
+    )
     ray_dashboard_url: str = Field(
         "http://127.0.0.1:8265",
-        description="Ray's dashboard: Jobs and Serve are controlled through its REST API. "
-        "Empty for a gateway that runs without Ray.",
+        description="URL of Ray's dashboard, through whose REST API Jobs and Serve are controlled. Empty: the "
+        "gateway runs without Ray.",
     )
-    ray_address: str = Field("127.0.0.1:6379", description="Ray's head, which a local `make up` starts here.")
+    ray_address: str = Field(
+        "127.0.0.1:6379", description="Address of Ray's head node. `make up` starts a local one there."
+    )
     ray_token_path: Path | None = Field(
         None, description="File with Ray's authentication token. Default: `ray/auth_token` in `var_dir`."
     )
     ray_logical_cpus: int = Field(
         16,
         ge=1,
-        description="CPUs that a local Ray counts with. More than there are, so that training never starves serving.",
+        description="CPUs that a local Ray hands out. More than the machine has, so that training never keeps "
+        "policies from starting.",
     )
     ray_object_store_bytes: int = Field(
-        256 * 1024 * 1024, ge=80 * 1024 * 1024, description="Shared memory that a local Ray reserves, in bytes."
+        256 * 1024 * 1024, ge=80 * 1024 * 1024, description="Shared memory, in bytes, that a local Ray reserves."
     )
-    serve_http_address: str = Field("127.0.0.1:8000", description="Where Ray Serve answers plain HTTP.")
+    serve_http_address: str = Field("127.0.0.1:8000", description="Address at which Ray Serve answers plain HTTP.")
     replica_cpus: float = Field(
-        0.5, ge=0, description="Logical CPUs that one policy replica reserves in Ray, unless its deployment says else."
+        0.5,
+        ge=0,
+        description="Logical CPUs that each policy replica reserves in Ray. A deployment may ask for another number.",
     )
     replica_gpus: float = Field(
-        0.0, ge=0, description="Logical GPUs that one policy replica reserves in Ray, unless its deployment says else."
+        0.0,
+        ge=0,
+        description="Logical GPUs that each policy replica reserves in Ray. A deployment may ask for another number.",
     )
     max_batch_size: int = Field(256, ge=1, description="Most observations that a replica computes in one batch.")
     max_queue_delay_microseconds: int = Field(
         0,
         ge=0,
-        description="How long an observation may wait for company while its batch is not full. 0 never waits.",
+        description="Longest time that a batch which is not full waits for more observations. 0: it never waits.",
     )
 
     autoscaling_target_share: float = Field(
         0.7,
         gt=0,
         le=1,
-        description="Share of their time that replicas are to be loaded, where their number may vary.",
+        description="Share of their time that replicas should be busy. Autoscaling adds and removes replicas to get "
+        "there.",
     )
     autoscaling_interval_seconds: float = Field(
-        0.5, gt=0, description="How often replicas report their load. A decision takes about two reports."
+        0.5, gt=0, description="Time between load reports of a replica. A scaling decision takes about two reports."
     )
     autoscaling_look_back_seconds: float = Field(
-        60.0, gt=0, description="Replicas are given up when none of them was needed for so long."
+        60.0, gt=0, description="Time that a replica must not have been needed before it is removed."
     )
     autoscaling_drain_seconds: float = Field(
-        15.0, gt=0, description="Time in which a backlog is to be worked off; less means more replicas after a burst."
+        15.0,
+        gt=0,
+        description="Time within which a backlog should be worked off. Less time means more replicas after a burst.",
     )
     autoscaling_idle_seconds: float = Field(
-        300.0, ge=0, description="A policy that may have no replica has none after so long idle."
+        300.0,
+        ge=0,
+        description="Time without requests after which a policy that may have no replica is scaled to zero.",
     )
     scale_from_zero_seconds: float = Field(
         60.0,
         gt=0,
-        description="Longest that a request waits for the first replica of a policy; its deadline may be earlier.",
+        description="Longest time that a request waits for the first replica of its policy. Its own deadline may be "
+        "earlier.",
     )
 
     database_url: str = Field(
@@ -144,22 +155,35 @@ class Settings(BaseSettings):
         "`var_dir`.",
     )
     gateway_workers: int = Field(
-        1, ge=1, le=64, description="Gateway processes on the one port; each takes replicas on a port of its own."
+        1,
+        ge=1,
+        le=64,
+        description="Number of gateway processes on the one port. Each takes replicas on a port of its own.",
+    )
+    gateway_connection_age_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="Age at which the gateway asks clients to replace a connection, so that they find new gateways. "
+        "Streams move over; calls that last twice as long are cut off. 0: never.",
     )
     gateway_peers: list[str] = Field(
-        [], description="Internal addresses of gateways on other hosts, which replicas attach to as well."
+        [], description="Internal addresses of gateways on other hosts. Replicas attach to them as well."
     )
     queue_observations: int = Field(
         16_384, ge=1, description="Most observations that wait for one policy at one gateway process."
     )
     queue_bytes: int = Field(
-        256 * 1024 * 1024, ge=1, description="Most bytes of observations that wait for one policy at one process."
+        256 * 1024 * 1024,
+        ge=1,
+        description="Most bytes of observations that wait for one policy at one gateway process.",
     )
     reject_nonfinite: bool = Field(
-        False, description="Whether the gateway refuses observations with NaN or infinity instead of computing them."
+        False,
+        description="Whether the gateway refuses observations with NaN or infinity. Otherwise they are computed as "
+        "they are.",
     )
     retry_pushback_milliseconds: int = Field(
-        50, ge=0, description="When clients that were refused for a full queue are told to try again."
+        50, ge=0, description="Time after which a client that was refused for lack of room should try again."
     )
     batch_timeout_seconds: float = Field(
         10.0,
@@ -168,7 +192,9 @@ class Settings(BaseSettings):
         "been much faster, within 20 times what it needs, but not before 2 seconds.",
     )
     max_sessions: int = Field(100_000, ge=0, description="Most sessions of each policy that one gateway process keeps.")
-    session_idle_seconds: float = Field(600.0, gt=0, description="A kept session is forgotten after so long idle.")
+    session_idle_seconds: float = Field(
+        600.0, gt=0, description="Time without a step after which a session is forgotten."
+    )
     state_key_path: Path | None = Field(
         None,
         description="File with the secret that seals what clients carry; the same for all gateways. "
@@ -176,19 +202,19 @@ class Settings(BaseSettings):
     )
 
     environment_check_seconds: float = Field(
-        30.0, gt=0, description="How long an environment may take to be made, reset and stepped before a run of it."
+        30.0, gt=0, description="Longest time to make, reset and step an environment before a run of it begins."
     )
     environment_step_seconds: float = Field(
         120.0,
         gt=0,
-        description="How long a reset or a step of an environment may take; a run whose does not return fails.",
+        description="Longest time for one reset or step of an environment. A run or evaluation that exceeds it fails.",
     )
     iteration_seconds: float = Field(
-        1800.0, gt=0, description="A run none of whose iterations ends within this time fails."
+        1800.0, gt=0, description="Longest time for one training iteration. A run that exceeds it fails."
     )
 
     evaluator_modules: list[str] = Field(
-        [], description="Python modules that register environments of one's own, which the evaluator imports to play."
+        [], description="Python modules that the evaluator imports since they register environments of your own."
     )
 
     log_level: str = Field("INFO", description="Least severe log level that is written.")

@@ -144,6 +144,7 @@ def create_server(
     grace_seconds: float | None = None,
     on_stop: Callable[[], None] | None = None,
     share_port: bool = False,
+    connection_age_seconds: float = 0.0,
 ) -> Server:
     """Makes a server; it does not listen yet, but its address is taken.
 
@@ -154,11 +155,13 @@ def create_server(
         grace_seconds: How long calls may still run once it stops, before they are cancelled.
         on_stop: Called when it stops: health says so already, and calls in flight still run.
         share_port: Whether other processes may listen on the same port, each for a part of the connections.
+        connection_age_seconds: Age at which clients are asked to replace a connection. It is cut off at twice that age,
+            so streams should have ended by then; see `OpenStreams`. 0 for never.
 
     Raises:
         OSError: If the address is in use or not this machine's.
     """
-    server = grpcio.server(_options(settings, share_port=share_port))
+    server = grpcio.server(_options(settings, share_port=share_port, connection_age_seconds=connection_age_seconds))
     health_servicer = health.aio.HealthServicer()
     reflected = [service.full_name for service in services if service.reflected]
     reflection_servicer = reflection.aio.ReflectionServicer([*reflected, health.SERVICE_NAME, reflection.SERVICE_NAME])
@@ -211,9 +214,9 @@ def _size_limits(settings: Settings, service: Service) -> tuple[SizeLimit, SizeL
     return SizeLimit(min(_MAX_REQUEST_BYTES, most_bytes), "ask for less at a time"), less
 
 
-def _options(settings: Settings, *, share_port: bool) -> list[tuple[str, int]]:
+def _options(settings: Settings, *, share_port: bool, connection_age_seconds: float) -> list[tuple[str, int]]:
     """Gives the options of gRPC's server."""
-    age_milliseconds = _milliseconds(settings.max_connection_age_seconds)
+    age_milliseconds = _milliseconds(connection_age_seconds)
     return [
         # Requests up to twice the limit are read, so that each can be refused in words, and on a stream alone. What is
         # larger than that ends its call.
@@ -226,7 +229,6 @@ def _options(settings: Settings, *, share_port: bool) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
         ("grpc.max_connection_idle_ms", _milliseconds(settings.max_connection_idle_seconds)),
         ("grpc.max_connection_age_ms", age_milliseconds),
-        # By then all streams that opened on it have been asked to move; see `OpenStreams`.
         ("grpc.max_connection_age_grace_ms", age_milliseconds),
         ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_timeout_seconds)),

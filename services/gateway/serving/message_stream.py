@@ -143,12 +143,12 @@ class OpenStreams:
     """The streams of a service that are open, to have them end when it is time.
 
     Args:
-        max_connection_age_seconds: Age at which gRPC asks the clients of a connection to open another; twice that time
-            after it was made, a connection is cut off. 0 for never.
+        connection_age_seconds: Age at which gRPC asks clients to replace a connection, which it cuts off at twice that
+            age. 0 for never.
     """
 
-    def __init__(self, max_connection_age_seconds: float = 0.0) -> None:
-        self._max_age_seconds = max_connection_age_seconds
+    def __init__(self, connection_age_seconds: float = 0.0) -> None:
+        self._connection_age_seconds = connection_age_seconds
         self._open: set[Finishable] = set()
 
     def finish(self) -> None:
@@ -160,10 +160,10 @@ class OpenStreams:
     def opened(self, stream: Finishable) -> Iterator[None]:
         """Keeps a stream among those that are open until the block ends."""
         timer = None
-        if self._max_age_seconds:
-            # gRPC ends connections up to a tenth later than it was told. One that opens just before that still gets a
-            # share of this time to answer what is in flight. Not all end at once.
-            seconds = self._max_age_seconds * random.uniform(0.6, 0.8)  # noqa: S311 - no secret
+        if self._connection_age_seconds:
+            # A stream may begin when its connection is already of age. So it ends well before its own age is as much
+            # as the connection still has, and streams that began together do not all end at once.
+            seconds = self._connection_age_seconds * random.uniform(0.6, 0.8)  # noqa: S311 - no secret
             timer = asyncio.get_running_loop().call_later(seconds, stream.finish)
         self._open.add(stream)
         try:

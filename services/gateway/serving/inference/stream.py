@@ -68,7 +68,7 @@ class InferStream:
         """Serves the stream to its end; abandons what is in flight if the client goes away.
 
         Raises:
-            UnavailableError: If the gateway stops; what it had read by then is answered.
+            UnavailableError: If it was asked to finish; what it had read by then is answered.
         """
         try:
             await self._stream.run()
@@ -80,7 +80,7 @@ class InferStream:
                 if entry.request is not None:
                     entry.request.abandon(now)
         if self._stopped:
-            raise UnavailableError("this gateway is stopping; ask another one")
+            raise UnavailableError("the gateway ends this stream; what it has not answered belongs on another one")
 
     def finish(self) -> None:
         """Reads no more; the stream ends when everything in flight is answered."""
