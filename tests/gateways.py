@@ -242,7 +242,7 @@ async def until_counted(
     gateway: GatewayProcess, policy: str, condition: Callable[[policy_pb2.PolicyStatistics], bool]
 ) -> None:
     """Waits until a policy's statistics are as wanted."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             if condition((await describe(gateway, policy)).statistics):
                 return

@@ -72,7 +72,8 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(gateway: 
         "expected room for 1 observations (16 bytes), but 8 of 8 (128 of 268435456 bytes) wait already"
     )
     assert dict(refused.value.trailing_metadata())["grpc-retry-pushback-ms"] == "70"
-    assert statistics.median(seconds) < 0.02
+    # 2 ms on a machine with nothing else to do; a queue that is waited for takes seconds.
+    assert statistics.median(seconds) < 0.2
     assert counted.shed == 50
 
 
@@ -133,10 +134,10 @@ async def test_expired_and_cancelled_requests_are_counted_and_not_computed(
     async with silent_replica(gateway, "late", bundle) as replica, policy_stub(gateway) as stub:
         held = stub.Act(act_request("late"), timeout=60)
         batch = await replica.next_batch()
-        expiring = [stub.Act(act_request("late"), timeout=0.2) for _ in range(3)]
+        expiring = [stub.Act(act_request("late"), timeout=3) for _ in range(3)]
         cancelled = [stub.Act(act_request("late"), timeout=60) for _ in range(2)]
         stream = stub.ActStream()
-        await stream.write(policy_pb2.ActStreamRequest(id=1, request=act_request("late"), timeout_milliseconds=100))
+        await stream.write(policy_pb2.ActStreamRequest(id=1, request=act_request("late"), timeout_milliseconds=3000))
         await until_waiting(gateway, "late", 6)
         for call in cancelled:
             call.cancel()

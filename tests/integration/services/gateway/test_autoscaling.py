@@ -85,7 +85,7 @@ async def test_a_policy_follows_its_load_and_is_there_again_for_the_first_reques
             decision = await until(stub, "from overload to the decision", lambda slow: slow.replicas_wanted == 2)
             await until(stub, "from there to the replica that answers", lambda slow: slow.replicas_ready == 2)
         tell(f"{len(requests)} requests, all answered")
-        assert decision < 4, "2 s on a machine with nothing else to do"
+        assert decision < 10, "2 s on a machine with nothing else to do"
 
         async with load(client, 0.1 * capacity):
             await until(stub, "from the end of the overload to the decision", lambda slow: slow.replicas_wanted == 1)

@@ -28,6 +28,7 @@ from tests.gateways import (
 pytestmark = pytest.mark.integration
 
 GRACE_SECONDS = 2.0
+"""Of a gateway that has something to wait for; one that has not ends at once, however long it might wait."""
 OBSERVATION = np.ones(4, np.float32)
 REQUEST = policy_pb2.ActRequest(policy="drained", observation={"observation": tensors.encode(OBSERVATION)})
 
@@ -110,7 +111,7 @@ async def test_under_load_every_request_is_answered_or_was_never_taken(gateway: 
         async with policy_stub(gateway) as stub, asyncio.TaskGroup() as callers:
             for _ in range(16):
                 callers.create_task(ask())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     if answered > 100:
                         break
@@ -127,12 +128,17 @@ async def test_a_gateway_does_not_wait_for_ever(gateway: GatewayProcess, bundle:
         gateway.process.terminate()
         start = time.monotonic()
         assert await exit_code(gateway) == 0
-        assert GRACE_SECONDS - 0.5 < time.monotonic() - start < GRACE_SECONDS + 2
+        # 0.1 s more on a machine with nothing else to do.
+        assert GRACE_SECONDS - 0.5 < time.monotonic() - start < GRACE_SECONDS + 10
         assert await call.code() == grpc.StatusCode.UNAVAILABLE
 
 
-async def test_idle_streams_end_at_once(gateway: GatewayProcess, bundle: Bundle) -> None:
-    with replica_process("drained", bundle, gateway):
+async def test_idle_streams_end_at_once(bundle: Bundle, tmp_path: Path) -> None:
+    grace = 60.0
+    with (
+        gateway_process(tmp_path, shutdown_grace_seconds=grace) as gateway,
+        replica_process("drained", bundle, gateway),
+    ):
         await until_replicas(gateway, "drained", 1)
         async with policy_stub(gateway) as stub:
             stream = stub.ActStream()
@@ -145,4 +151,4 @@ async def test_idle_streams_end_at_once(gateway: GatewayProcess, bundle: Bundle)
             assert goodbye.HasField("goodbye")
             assert await stream.code() == grpc.StatusCode.OK
             assert await exit_code(gateway) == 0
-            assert time.monotonic() - start < GRACE_SECONDS - 0.5
+            assert time.monotonic() - start < grace / 4

@@ -115,7 +115,7 @@ async def test_what_a_hanging_replica_holds_goes_elsewhere_in_time(gateway: Gate
             victim.send_signal(signal.SIGSTOP)
             start = time.monotonic()
             await until_replicas(gateway, "hanging", 1)
-            assert time.monotonic() - start < 3, "the limit is 1 s"
+            assert time.monotonic() - start < 10, "the limit is 1 s; by default it would be 30"
             await load.until(200)
             # Once it can go on, it dials again.
             victim.send_signal(signal.SIGCONT)

@@ -55,7 +55,7 @@ def test_bundles_are_served_without_ray(tmp_path: Path, stop: signal.Signals) ->
             assert pinned.request(np.zeros((3, 4))).version == 1
         assert len(psutil.Process(process.pid).children()) == 3
         # Two seconds on an idle machine; tests may share theirs with others.
-        assert seconds < 10
+        assert seconds < 30
     finally:
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(stop)

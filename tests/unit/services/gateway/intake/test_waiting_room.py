@@ -113,7 +113,7 @@ async def test_the_deadline_rules(room: WaitingRoom, replica: Replica) -> None:
     begin = time.monotonic()
     with pytest.raises(DeadlineExceededError, match="first replica of policy 'numbers': no replica"):
         await wait(room, replica, seconds=0.05)
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
     assert room.waiting("numbers") == 0
 
 

@@ -306,7 +306,7 @@ async def test_statistics_are_of_everybodys_requests(gateway: GatewayProcess, bu
             replica.answer(batch, PolicyRuntime(bundle))
         await asyncio.gather(ours, theirs)
         with pytest.raises(grpc.aio.AioRpcError):
-            await stub.ModelInfer(ask(BATCH[0], "counted"), timeout=0.05)
+            await stub.ModelInfer(ask(BATCH[0], "counted"), timeout=0.5)
         await until_counted(gateway, "counted", lambda counted: counted.expired == 1)
         request = inference_pb2.ModelStatisticsRequest(name="counted", version="1")
         (counted,) = (await stub.ModelStatistics(request)).model_stats
