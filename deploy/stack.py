@@ -158,7 +158,7 @@ def status(settings: Settings, programs: Sequence[Program] | None = None) -> lis
         programs: Which; all of `local_programs` by default.
 
     Raises:
-        UnavailableError: If supervisor takes the connection and does not answer.
+        supervision.SilentSupervisorError: If supervisor takes the connection and does not answer.
     """
     settings = layout.absolute(settings)
     programs = local_programs(settings) if programs is None else programs
@@ -253,13 +253,19 @@ def _wait_until_ready(
     deadline = time.monotonic() + timeout_seconds
     starts: dict[str, set[int]] = defaultdict(set)
     while True:
-        current = status(settings, programs)
-        watch(current)
-        waiting = [_described(program) for program in current if not program.ready]
-        if not waiting:
-            return
-        unready = {program.name for program in current if not program.ready}
-        for process in _running(settings):
+        try:
+            current = status(settings, programs)
+            watch(current)
+            unready = {program.name: program for program in current if not program.ready}
+            if not unready:
+                return
+            running = _running(settings)
+        except supervision.SilentSupervisorError:
+            # On a busy machine it may need a while.
+            if time.monotonic() > deadline:
+                raise
+            continue
+        for process in running:
             starts[process.name].add(process.started)
             if len(starts[process.name]) > _CRASHES_TOLERATED and process.name in unready:
                 raise ProgramCrashedError(
@@ -268,9 +274,10 @@ def _wait_until_ready(
                     log_tail(settings, process.name),
                 )
         if time.monotonic() > deadline:
+            waiting = ", ".join(map(_described, unready.values()))
             raise UnavailableError(
-                f"expected every program to answer within {timeout_seconds:.0f} s, but not: {', '.join(waiting)}; "
-                f"their logs are in {settings.var_dir / 'logs'}"
+                f"expected every program to answer within {timeout_seconds:.0f} s, but not: {waiting}; their logs are "
+                f"in {settings.var_dir / 'logs'}"
             )
         time.sleep(_POLL_SECONDS)
 
@@ -302,10 +309,10 @@ def _lock(settings: Settings) -> Iterator[None]:
     """
     deadline = time.monotonic() + _LOCK_SECONDS
     path = layout.lock_file(settings)
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as open_file:
         with layout.usable(settings):
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            file = stack.enter_context(path.open("a+"))
+            file = open_file.enter_context(path.open("a+"))
             while not _locked(file):
                 if time.monotonic() > deadline:
                     file.seek(0)

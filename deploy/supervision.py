@@ -52,7 +52,7 @@ class Supervisor:
         path: Its Unix socket.
         stop_seconds: How long stopping programs may take.
 
-    Every method raises an UnavailableError if supervisor does not answer.
+    Every method raises a NoSupervisorError or a SilentSupervisorError if supervisor does not answer.
     """
 
     def __init__(self, path: Path, stop_seconds: float) -> None:
@@ -102,7 +102,7 @@ class Supervisor:
             try:
                 return getattr(proxy.supervisor, method)(*arguments)
             except TimeoutError as error:
-                raise UnavailableError(
+                raise SilentSupervisorError(
                     f"expected supervisor at unix:{self._path} to answer within {timeout_seconds:g} s, but it takes "
                     "the connection and is silent; end it with: make down"
                 ) from error
@@ -112,6 +112,10 @@ class Supervisor:
 
 class NoSupervisorError(UnavailableError):
     """Nobody listens on supervisor's socket, or no longer."""
+
+
+class SilentSupervisorError(UnavailableError):
+    """Supervisor takes the connection and does not answer."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -149,7 +153,7 @@ def connect(settings: Settings) -> Supervisor | None:
         The supervisor; None if none runs.
 
     Raises:
-        UnavailableError: If one takes the connection and does not answer.
+        SilentSupervisorError: If one takes the connection and does not answer.
     """
     stop_seconds = settings.shutdown_grace_seconds + _KILL_SECONDS
     supervisor = Supervisor(layout.supervisor_socket(settings), stop_seconds)
