@@ -87,6 +87,7 @@ def replica_process(
     *gateways: GatewayProcess,
     compute_seconds: float = 0.0,
     max_batch_size: int = 256,
+    max_message_bytes: int = 64 * 1024 * 1024,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs `tests.replica_process` until the block ends. It attaches soon; `until_replicas` waits for that.
 
@@ -96,9 +97,11 @@ def replica_process(
         *gateways: Whom it attaches to.
         compute_seconds: How much longer than needed each batch takes.
         max_batch_size: The most observations that it takes in one batch.
+        max_message_bytes: The largest message that it takes.
     """
     command = [sys.executable, "-m", "tests.replica_process", policy, str(bundle.folder)]
     command += [f"--compute-seconds={compute_seconds}", f"--max-batch-size={max_batch_size}"]
+    command += [f"--max-message-bytes={max_message_bytes}"]
     command += [f"--gateway={address}" for gateway in gateways for address in gateway.replica_addresses]
     process = subprocess.Popen(command)
     try:

@@ -52,7 +52,11 @@ async def serve(arguments: argparse.Namespace) -> None:
         return runtime
 
     replica = Replica(
-        arguments.policy, f"process-{os.getpid()}", arguments.gateway, arguments.max_batch_size, 64 * 1024 * 1024
+        arguments.policy,
+        f"process-{os.getpid()}",
+        arguments.gateway,
+        arguments.max_batch_size,
+        arguments.max_message_bytes,
     )
     await replica.load({1: load})
     replica.start()
@@ -68,6 +72,7 @@ def main() -> None:
     parser.add_argument("--gateway", action="append", required=True)
     parser.add_argument("--compute-seconds", type=float, default=0.0)
     parser.add_argument("--max-batch-size", type=int, default=256)
+    parser.add_argument("--max-message-bytes", type=int, default=64 * 1024 * 1024)
     asyncio.run(serve(parser.parse_args()))
 
 

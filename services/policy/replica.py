@@ -146,6 +146,8 @@ class Replica:
                     spec=runtime.spec,
                     model=runtime.model,
                     provenance=json_format.ParseDict(runtime.provenance, struct_pb2.Struct()),
+                    warm_up_observations=runtime.warm_up_observations,
+                    warm_up_microseconds=int(runtime.warm_up_seconds * 1e6),
                 )
                 for version, runtime in sorted(self._runtimes.items())
             ],

@@ -55,6 +55,8 @@ class PolicyRuntime:
         spec: What it takes and gives.
         model: What its model is made of.
         provenance: See `Bundle.provenance`.
+        warm_up_observations: Observations in the largest batch that it was warmed with.
+        warm_up_seconds: What that batch took.
 
     Raises:
         InvalidArgumentError: If onnxruntime cannot load the model, or it does not do what the manifest says.
@@ -154,7 +156,9 @@ class PolicyRuntime:
             zeros = {spec.name: np.zeros((size, *spec.shape), tensors.NUMPY_DTYPES[spec.dtype]) for spec in specs}
             try:
                 self.compute(zeros)
+                prepared = time.monotonic()
                 self.compute(zeros, Choice([Draw(size, 0, 0)], everything))
+                self.warm_up_observations, self.warm_up_seconds = size, time.monotonic() - prepared
             except Exception as error:
                 raise InvalidArgumentError(f"{bundle.model_path} cannot compute a batch of {size}: {error}") from error
             if time.monotonic() - began > _WARM_UP_SECONDS:

@@ -116,6 +116,7 @@ class Attachment:
             if number in versions and versions[number] == self.versions.get(number)
         }
         self.versions = versions
+        self._warm_ups = {loaded.version: _warm_up_times(loaded) for loaded in announce.versions}
         self.failed_versions = {failed.version: failed.reason for failed in announce.failed_versions}
         self.max_batch_size = announce.max_batch_size
         self.max_message_bytes = announce.max_message_bytes or self.max_answer_bytes
@@ -184,10 +185,13 @@ class Attachment:
         return now - began > max(self._patience(batch, longest) for batch in self._batches.values())
 
     def _patience(self, batch: Batch, longest: float) -> float:
-        times = self._answer_times.get(batch.version.number)
-        expected = times.expected(batch.size) if times is not None else None
-        if expected is None:
-            return longest
+        """Gives the seconds that a batch may take: for a version's first one at least as long as any."""
+        number = batch.version.number
+        times = self._answer_times.get(number)
+        if times is None:
+            warm_up = self._warm_ups[number].expected(batch.size) if number in self._warm_ups else None
+            return max(longest, _LEAST_PATIENCE * (warm_up or 0.0))
+        expected = times.expected(batch.size) or 0.0
         within_limit = min(longest, max(_LEAST_PATIENCE_SECONDS, _PATIENCE * expected))
         return max(within_limit, _LEAST_PATIENCE * expected)
 
@@ -287,3 +291,11 @@ class Attachment:
         batches = list(self._batches.values())
         self._batches.clear()
         return batches
+
+
+def _warm_up_times(loaded: replica_pb2.LoadedVersion) -> AnswerTimes:
+    """Reads what a version's first batch should take, if its replica tells."""
+    times = AnswerTimes()
+    if loaded.warm_up_observations:
+        times.add(loaded.warm_up_observations, loaded.warm_up_microseconds / 1e6)
+    return times

@@ -52,7 +52,7 @@ _next = count(1)
 
 
 def loaded_version(number: int) -> replica_pb2.LoadedVersion:
-    """Announces a version."""
+    """Announces a version; what it took to warm it is not known."""
     observation, state = _KINDS[number]
     extras = EXTRAS if len(OPTIONS[number]) > 1 else ()
     spec = common_pb2.PolicySpec(

@@ -12,7 +12,14 @@ from services.policy.randomness import Draw
 from services.policy.runtime import GREEDY, Choice, PolicyRuntime, Tensors
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
-from tests.bundles import TOTAL, linear_spec, write_gaussian_bundle, write_linear_bundle, write_recurrent_bundle
+from tests.bundles import (
+    TOTAL,
+    linear_spec,
+    write_gaussian_bundle,
+    write_linear_bundle,
+    write_recurrent_bundle,
+    write_slow_bundle,
+)
 
 OBSERVATIONS = np.random.default_rng(1).normal(size=(24, 3)).astype(np.float32)
 
@@ -101,6 +108,13 @@ def test_draws_are_taken_to_the_action_space_as_greedy_actions_are_in_the_graph(
     inside = ((drawn >= [-2.0, 0.0]) & (drawn <= [2.0, 0.5])).all()
     assert inside == (transform != "none")
     assert drawn.dtype == np.float32
+
+
+def test_it_is_known_how_long_the_warm_up_took(tmp_path: Path) -> None:
+    fast = PolicyRuntime(write_linear_bundle(tmp_path / "fast"))
+    slow = PolicyRuntime(write_slow_bundle(tmp_path / "slow"))
+    assert fast.warm_up_observations >= slow.warm_up_observations >= 1
+    assert 0 < fast.warm_up_seconds / fast.warm_up_observations < slow.warm_up_seconds / slow.warm_up_observations
 
 
 def play(runtime: PolicyRuntime, episode: list[int], seeds: list[int] | None = None) -> tuple[list[int], list[float]]:
