@@ -114,8 +114,7 @@ class RequestQueue:
             segment = segments[0]
             request = segment.request
             if request.finished:
-                segments.popleft()
-                self._finished -= 1
+                self._pass_over(segments.popleft())
                 continue
             if request.deadline <= now:
                 request.fail(DeadlineExceededError("the deadline passed while the request waited for a replica"), now)

@@ -1,4 +1,4 @@
-"""Replicas that mean harm: the gateway hangs up on them, and nothing of them is left."""
+"""Replicas that mean harm: the gateway takes what they send, or hangs up, and nothing of them is left."""
 
 from __future__ import annotations
 
@@ -15,89 +15,128 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common import frames
+from services.gateway.dispatch.attachment import Attachment
 from steersman.errors import InvalidArgumentError
-from steersman.v1 import policy_pb2, policy_pb2_grpc, replica_pb2
+from steersman.v1 import common_pb2, policy_pb2, policy_pb2_grpc, replica_pb2
 from tests.gateways import GatewayProcess
 from tests.integration.services.gateway.hostile.requests import EXAMPLES, MAX_MESSAGE_BYTES, mutated
 
 pytestmark = pytest.mark.integration
 
 SECONDS = 10.0
-ANNOUNCE = replica_pb2.AttachRequest(
+ANNOUNCEMENT = replica_pb2.AttachRequest(
     announce=replica_pb2.Announce(
         policy="hostile",
         replica_id="x",
         max_batch_size=1,
         max_batches_in_flight=1,
-        versions=[replica_pb2.LoadedVersion(version=1)],
+        versions=[
+            replica_pb2.LoadedVersion(
+                version=1,
+                spec=common_pb2.PolicySpec(
+                    observation_tensors=[
+                        common_pb2.TensorSpec(name="observation", dtype=common_pb2.DATA_TYPE_FLOAT32, shape=[4])
+                    ],
+                    action_tensors=[common_pb2.TensorSpec(name="action", dtype=common_pb2.DATA_TYPE_INT64)],
+                ),
+            )
+        ],
     )
-)
-RESULT = replica_pb2.AttachRequest(result=replica_pb2.BatchResult(id=1, answer=replica_pb2.BatchAnswer()))
+).SerializeToString()
+RESULT = replica_pb2.AttachRequest(
+    result=replica_pb2.BatchResult(id=1, answer=replica_pb2.BatchAnswer())
+).SerializeToString()
+LEAVE = replica_pb2.AttachRequest(leave=replica_pb2.Leave()).SerializeToString()
+PEEK = replica_pb2.AttachRequest(peek=replica_pb2.Peek()).SerializeToString()
 
 
 @given(
     messages=st.lists(
-        mutated(ANNOUNCE.SerializeToString()) | mutated(RESULT.SerializeToString()), min_size=1, max_size=3
+        st.just(ANNOUNCEMENT) | mutated(ANNOUNCEMENT) | mutated(RESULT) | st.sampled_from([RESULT, LEAVE, PEEK]),
+        max_size=4,
     )
 )
 @EXAMPLES
-def test_any_messages_of_a_replica_leave_nothing(
+def test_any_messages_of_a_replica_are_taken_or_end_the_connection_and_leave_nothing(
     gateway: GatewayProcess, channel: grpc.Channel, messages: list[bytes]
 ) -> None:
-    with replica_socket(gateway) as replica:
-        # The gateway may already have hung up on the first of the bytes.
-        with contextlib.suppress(OSError):
-            replica.sendall(frames.greeting() + b"".join(frames.frame(message) for message in messages))
-            replica.shutdown(socket.SHUT_WR)
-        until_hung_up(replica)
+    check_replica(gateway, frames.greeting() + b"".join(frames.frame(message) for message in messages))
     listed = policy_pb2_grpc.PolicyServiceStub(channel).ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=5)
-    assert [(policy.name, policy.replicas) for policy in listed.policies] == [("target", 1)]
+    assert [policy.name for policy in listed.policies if policy.replicas] == ["target"]
     until_only_the_real_replica_is_connected(gateway)
 
 
-@given(data=mutated(frames.greeting() + frames.frame(bytes(20))) | st.binary(max_size=200))
+@given(data=mutated(frames.greeting() + frames.frame(ANNOUNCEMENT)) | st.binary(max_size=200))
 @EXAMPLES
-def test_the_gateway_hangs_up_on_bytes_that_are_no_frames(gateway: GatewayProcess, data: bytes) -> None:
+def test_any_bytes_of_a_replica_are_taken_or_end_the_connection(gateway: GatewayProcess, data: bytes) -> None:
+    check_replica(gateway, data)
+
+
+def test_a_message_of_a_replica_that_is_too_large_ends_the_connection(gateway: GatewayProcess) -> None:
+    check_replica(gateway, frames.greeting() + struct.pack("<I", MAX_MESSAGE_BYTES + 1))
+
+
+def expected_counts(data: bytes) -> int | None:
+    """Tells how a gateway has to take what a replica sends that gets no batches.
+
+    Returns:
+        How often it says what it has counted, that is, how often it was asked; None if it has to hang up.
+    """
+    counts = 0
+    announced: Attachment | None = None
+    try:
+        for message in frames.FrameReader(MAX_MESSAGE_BYTES).feed(data):
+            request = replica_pb2.AttachRequest.FromString(message)
+            kind = request.WhichOneof("message")
+            if kind == "peek":
+                counts += 1
+            elif kind == "announce" and announced is None:
+                announced = Attachment(request.announce, lambda _: None, max_message_bytes=MAX_MESSAGE_BYTES)
+            elif kind == "announce" and announced is not None:
+                announced.announce(request.announce)
+            else:
+                # It holds no batch, so a result is wrong, and whoever leaves may go.
+                return None
+    except (InvalidArgumentError, DecodeError):
+        return None
+    return counts
+
+
+def check_replica(gateway: GatewayProcess, data: bytes) -> None:
+    """Sends bytes as a replica, asks for counts, and sees to it that the gateway takes all of it as it has to.
+
+    Raises:
+        TimeoutError: If the gateway does nothing although it should.
+    """
+    data += frames.frame(PEEK)
+    expected = expected_counts(data)
     with replica_socket(gateway) as replica:
+        # The gateway may already have hung up on the first of the bytes.
         with contextlib.suppress(OSError):
             replica.sendall(data)
-            if not is_refused(data):
-                # As far as it goes, this could be the beginning of something.
-                replica.shutdown(socket.SHUT_WR)
-        until_hung_up(replica)
-
-
-def is_refused(data: bytes) -> bool:
-    """Tells whether these bytes alone are enough to hang up."""
-    try:
-        messages = frames.FrameReader(MAX_MESSAGE_BYTES).feed(data)
-        first = [replica_pb2.AttachRequest.FromString(message) for message in messages[:1]]
-    except (InvalidArgumentError, DecodeError):
-        return True
-    return any(not (message.HasField("announce") or message.HasField("peek")) for message in first)
-
-
-def test_the_gateway_hangs_up_on_messages_that_are_too_large(gateway: GatewayProcess) -> None:
-    with replica_socket(gateway) as replica:
-        replica.sendall(frames.greeting() + struct.pack("<I", MAX_MESSAGE_BYTES + 1))
-        until_hung_up(replica)
+        reader = frames.FrameReader(MAX_MESSAGE_BYTES)
+        counts = 0
+        while expected is None or counts < expected:
+            try:
+                received = replica.recv(65536)
+            except ConnectionError:
+                received = b""
+            if not received:
+                assert expected is None, f"the gateway hung up after {counts} of {expected} counts"
+                return
+            for message in reader.feed(received):
+                assert replica_pb2.AttachResponse.FromString(message).HasField("counts")
+                counts += 1
+        # It waits for more; when no more can come it goes.
+        replica.shutdown(socket.SHUT_WR)
+        while replica.recv(65536):
+            pass
 
 
 def replica_socket(gateway: GatewayProcess) -> socket.socket:
     """Connects to where replicas attach."""
     host, _, port = gateway.replica_address.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=SECONDS)
-
-
-def until_hung_up(replica: socket.socket) -> None:
-    """Reads until the gateway has hung up.
-
-    Raises:
-        TimeoutError: If it does not.
-    """
-    with contextlib.suppress(ConnectionError):
-        while replica.recv(65536):
-            pass
 
 
 def until_only_the_real_replica_is_connected(gateway: GatewayProcess) -> None:
