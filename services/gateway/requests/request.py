@@ -200,8 +200,14 @@ class Segment:
         )
 
     def data(self, index: int, row_bytes: int) -> bytes | memoryview:
-        """Gives the elements of one input, without a copy."""
+        """Gives the elements of one input, without a copy.
+
+        Raises:
+            InternalError: If they are a part of an input that is not of the request's size.
+        """
         elements = self.request.inputs[index]
         if self.size == self.request.size:
             return elements
+        if len(elements) != self.request.size * row_bytes:
+            raise InternalError(f"expected {self.request.size * row_bytes} bytes of an input, got {len(elements)}")
         return memoryview(elements)[self.start * row_bytes : (self.start + self.size) * row_bytes]

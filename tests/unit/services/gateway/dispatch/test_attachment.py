@@ -184,7 +184,7 @@ def test_a_batch_is_held_only_if_it_was_sent() -> None:
         give(replica, 0.0)
     assert (replica.in_flight, replica.last_given) == (0, 0)
     wrong = Batch(version(MEMORY), GREEDY, [Segment(request(MEMORY, carries=PLAIN), 0, 1)], 1, 0.0)
-    with pytest.raises(IndexError):
+    with pytest.raises(InternalError, match="expected requests with 3 inputs"):
         attachment(MEMORY).give(wrong, 0)
 
 

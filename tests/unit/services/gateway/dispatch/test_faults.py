@@ -88,8 +88,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], int]:
 
 @pytest.mark.parametrize(
     ("number", "carries"),
-    [(MEMORY, PLAIN), (WIDE, PLAIN), (PLAIN, WIDE), (DISGUISED, PLAIN)],
-    ids=["no state", "too few bytes", "too many bytes", "a tensor less"],
+    [(MEMORY, PLAIN), (WIDE, PLAIN), (PLAIN, WIDE), (DISGUISED, PLAIN), (PLAIN, MEMORY)],
+    ids=["no state", "too few bytes", "too many bytes", "a tensor less", "state too many"],
 )
 def test_a_request_with_another_versions_inputs_fails_alone(
     number: int, carries: int, logged: Callable[[], int]
@@ -107,6 +107,17 @@ def test_a_request_with_another_versions_inputs_fails_alone(
     assert logged() == 1
     assert replica.attachment.in_flight == 0
     assert not replica.attachment.is_overdue(1e9, 1.0), "it was never given what could not be written"
+
+
+def test_a_request_with_another_versions_inputs_that_is_split_fails_all_the_same() -> None:
+    replica = SumReplica([PLAIN], credit=1, max_batch_size=2)
+    stage = Stage(replica)
+    wrong, right = request(PLAIN, 5, carries=WIDE), request(PLAIN, 5)
+    stage.submit(wrong, right)
+    stage.answer_all(replica)
+    assert_gateway_failed(wrong)
+    assert_answered(right)
+    assert stage.outcomes() == (1, 1)
 
 
 def test_a_healthy_version_is_not_blamed_for_it(logged: Callable[[], int]) -> None:
