@@ -188,9 +188,9 @@ class Settings(BaseSettings):
     batch_timeout_seconds: float = Field(
         10.0,
         gt=0,
-        description="Time for the answer to a batch, after which its replica is taken for lost. One that has always been "
-        "much faster gets 20 times its usual time, but at least 2 seconds; one that is known to need longer for a batch "
-        "of that size gets 3 times as long.",
+        description="Time for the answer to a batch, after which its replica is taken for lost. One that has always "
+        "been much faster gets 20 times its usual time, but at least 2 seconds; one that is known to need longer for a "
+        "batch of that size gets 3 times as long.",
     )
     max_sessions: int = Field(100_000, ge=0, description="Most sessions of each policy that one gateway process keeps.")
     session_idle_seconds: float = Field(

@@ -70,7 +70,7 @@ class Batch:
         if head.interactive:
             batch.queue_delay_microseconds = min(max(0, int((self.given - head.arrived) * 1e6)), _MOST_MICROSECONDS)
         inputs = len(self.version.inputs)
-        if any([len(segment.request.inputs) != inputs for segment in self.segments]):
+        if {len(segment.request.inputs) for segment in self.segments} != {inputs}:
             raise InternalError(f"expected requests with {inputs} inputs for version {self.version.number}, got others")
         for index, tensor_format in enumerate(self.version.inputs):
             tensor = batch.inputs[tensor_format.name]
