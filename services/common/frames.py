@@ -126,10 +126,17 @@ class FrameProtocol(asyncio.Protocol):
         """Called once, when the connection is gone, for whatever reason."""
 
     def send(self, message: bytes) -> None:
-        """Sends a message, or keeps what the socket does not take; if that is much, `pause_writing` is called."""
-        # Once it is closing nobody reads any more, and `closed` is about to be called.
+        """Sends a message, or keeps what the socket does not take; if that is much, `pause_writing` is called.
+
+        Once the connection is closing, the message is dropped.
+        """
         if self._transport is not None and not self._transport.is_closing():
             self._transport.writelines((_LENGTH.pack(len(message)), message))
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nobody reads any more what is sent; `closed` is called soon, or was."""
+        return self._transport is None or self._transport.is_closing()
 
     def close(self) -> None:
         """Ends the connection when everything is sent."""

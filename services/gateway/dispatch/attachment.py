@@ -50,6 +50,7 @@ _TRANSITIONS = {
     (AttachmentState.LEAVING, _Event.RESUME): AttachmentState.LEAVING,
     (AttachmentState.LEAVING, _Event.LEAVE): AttachmentState.LEAVING,
     (AttachmentState.LEAVING, _Event.LOSE): AttachmentState.LOST,
+    (AttachmentState.LOST, _Event.LOSE): AttachmentState.LOST,
 }
 
 
@@ -58,7 +59,7 @@ class Attachment:
 
     Args:
         announce: The replica's first message.
-        send: Takes a message for the replica; must not block.
+        send: Takes a message for the replica; must not block. It raises `ConnectionError` once the replica has gone.
         max_message_bytes: The largest message that the gateway takes; also the largest that the replica takes, if it
             does not say.
 
@@ -255,12 +256,17 @@ class Attachment:
 
         Raises:
             InternalError: If a request does not carry the version's inputs, or the message is too large after all.
-            Exception: If it cannot be sent.
+            ConnectionError: If the replica has gone; then it takes no more.
+            Exception: If it cannot be sent for another reason.
         """
         message = batch.message(queue_depth).SerializeToString()
         if len(message) > self.max_message_bytes:
             raise InternalError(f"expected a batch of at most {self.max_message_bytes} bytes, got {len(message)}")
-        self._send(message)
+        try:
+            self._send(message)
+        except ConnectionError:
+            self._change(_Event.LOSE)
+            raise
         self._batches[batch.id] = batch
         self.last_given = batch.id
 

@@ -137,6 +137,10 @@ class Batching:
         batch = Batch(self._traffic.versions[lane.version], lane.options, segments, size, now)
         try:
             attachment.give(batch, self._lanes.waiting.observations)
+        except ConnectionError:
+            # It is about to be detached; nobody is to blame for what never left.
+            lane.queue.push_front(segments)
+            return
         except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
             _log.exception("a batch for version %d of policy %s could not be sent", lane.version, self._policy)
             self._blame_requests(lane, batch, now)

@@ -273,8 +273,12 @@ class Dispatcher:
     def expire(self) -> None:
         """Fails what waits beyond its deadline. Needed only while no replica is free: dispatching looks by itself."""
         now = self.clock()
-        for lane in self._lanes:
-            lane.queue.expire(now)
+        for queue in self._lanes.queues():
+            try:
+                queue.expire(now)
+            except Exception:  # noqa: BLE001 - whatever it is, it concerns no one else
+                _log.exception("what waits for policy %s could not be looked through", self.policy)
+                queue.fail_all(InternalError("expected to keep the request waiting, but the gateway failed at it"), now)
 
     def fail_all(self, error: SteersmanError) -> None:
         """Fails everything that waits."""

@@ -196,7 +196,7 @@ class ReplicaConnection(FrameProtocol):
     def _attach(self, first: replica_pb2.AttachRequest) -> None:
         if not first.HasField("announce"):
             raise InvalidArgumentError("expected an Announce as the first message")
-        attachment = Attachment(first.announce, self.send, max_message_bytes=self._max_message_bytes)
+        attachment = Attachment(first.announce, self._send_batch, max_message_bytes=self._max_message_bytes)
         if self._is_paused:
             attachment.pause()
         self.peer = f"replica {attachment.replica_id} of {attachment.policy}"
@@ -204,6 +204,16 @@ class ReplicaConnection(FrameProtocol):
         self._attachment = attachment
         _log.info("%s attached: %s", self.peer, list(attachment.versions))
         self._wake(attachment.policy)
+
+    def _send_batch(self, message: bytes) -> None:
+        """Sends a batch.
+
+        Raises:
+            ConnectionResetError: If the replica has gone.
+        """
+        if self.is_closing:
+            raise ConnectionResetError(f"{self.peer} has gone")
+        self.send(message)
 
     def _take(self, message: replica_pb2.AttachRequest, attachment: Attachment, dispatcher: Dispatcher) -> None:
         kind = message.WhichOneof("message")

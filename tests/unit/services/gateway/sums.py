@@ -199,6 +199,7 @@ class SumReplica:
         largest: Bytes of the largest message that it has been sent.
         largest_answer: Bytes of the largest message that it has answered with.
         broken_sends: How many of the next messages cannot be sent to it.
+        is_gone: Whether it has hung up, which the gateway only notices when it sends something.
     """
 
     def __init__(
@@ -212,6 +213,7 @@ class SumReplica:
     ) -> None:
         self.inbox: list[replica_pb2.Batch] = []
         self.largest = self.largest_answer = self.broken_sends = 0
+        self.is_gone = False
         announced = announce(
             versions,
             replica_id=replica_id,
@@ -222,9 +224,11 @@ class SumReplica:
         self.attachment = Attachment(announced, self._take, max_message_bytes=max_answer_bytes)
 
     def _take(self, message: bytes) -> None:
+        if self.is_gone:
+            raise ConnectionResetError("it has hung up")
         if self.broken_sends:
             self.broken_sends -= 1
-            raise OSError("the message cannot be sent")
+            raise ValueError("the message cannot be sent")
         self.largest = max(self.largest, len(message))
         self.inbox.append(replica_pb2.AttachResponse.FromString(message).batch)
 

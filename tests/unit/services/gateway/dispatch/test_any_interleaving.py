@@ -171,6 +171,11 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 100))
     @precondition(lambda self: self.replicas)
+    def hang_up_unnoticed(self, index: int) -> None:
+        self.replicas[index % len(self.replicas)].is_gone = True
+
+    @rule(index=st.integers(0, 100))
+    @precondition(lambda self: self.replicas)
     def lose(self, index: int) -> None:
         self._lose(self.replicas[index % len(self.replicas)])
 
@@ -183,6 +188,8 @@ class AnyInterleaving(RuleBasedStateMachine):
     @precondition(lambda self: self.replicas)
     def pause_or_resume(self, index: int) -> None:
         replica = self.replicas[index % len(self.replicas)]
+        if replica.attachment.state is AttachmentState.LOST:
+            return
         if replica.attachment.state is AttachmentState.CLOGGED:
             replica.attachment.resume()
             self.dispatcher.replica_resumed()
@@ -192,8 +199,10 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(index=st.integers(0, 100))
     @precondition(lambda self: self.replicas)
     def leave(self, index: int) -> None:
-        self.replicas[index % len(self.replicas)].attachment.leave()
-        self.dispatcher.replica_changed()
+        attachment = self.replicas[index % len(self.replicas)].attachment
+        if attachment.state is not AttachmentState.LOST:
+            attachment.leave()
+            self.dispatcher.replica_changed()
 
     @rule(index=st.integers(0, 100), versions=VERSIONS, max_message_bytes=MESSAGE_BYTES)
     @precondition(lambda self: self.replicas)

@@ -177,12 +177,13 @@ def test_only_who_is_ready_takes_batches(state: AttachmentState) -> None:
 
 def test_a_batch_is_held_only_if_it_was_sent() -> None:
     def refuse(_: bytes) -> None:
-        raise OSError("the socket is gone")
+        raise ConnectionResetError("it has hung up")
 
     replica = Attachment(announce([PLAIN]), refuse, max_message_bytes=MAX_MESSAGE_BYTES)
-    with pytest.raises(OSError, match="the socket is gone"):
+    with pytest.raises(ConnectionResetError, match="it has hung up"):
         give(replica, 0.0)
-    assert (replica.in_flight, replica.last_given) == (0, 0)
+    assert (replica.in_flight, replica.last_given, replica.state) == (0, 0, LOST)
+    assert replica.take_back_all() == [], "it is detached soon"
     wrong = Batch(version(MEMORY), GREEDY, [Segment(request(MEMORY, carries=PLAIN), 0, 1)], 1, 0.0)
     with pytest.raises(InternalError, match="expected requests with 3 inputs"):
         attachment(MEMORY).give(wrong, 0)

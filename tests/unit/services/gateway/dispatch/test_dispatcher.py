@@ -430,7 +430,7 @@ def test_replicas_may_disagree_for_a_while_on_what_a_version_is() -> None:
     assert stage.dispatcher.versions == {1: second.attachment.versions[1]}
 
 
-def on_trial(*replicas: NumberReplica) -> Stage:
+def on_probation(*replicas: NumberReplica) -> Stage:
     """Makes a stage where traffic has just moved from version 1, which has answered, to version 2, which has not."""
     stage = Stage(*replicas)
     stage.dispatcher.set_route(Route({1: 1.0}), None)
@@ -443,7 +443,7 @@ def on_trial(*replicas: NumberReplica) -> Stage:
 
 def test_a_version_that_has_never_answered_is_tried_with_one_batch() -> None:
     replicas = [NumberReplica(name, versions=(1, 2)) for name in ("first", "second")]
-    stage = on_trial(*replicas)
+    stage = on_probation(*replicas)
     stage.submit(1, version=2)
     stage.submit(1, 1, version=2)
     assert sum(len(replica.inbox) for replica in replicas) == 1
@@ -453,7 +453,7 @@ def test_a_version_that_has_never_answered_is_tried_with_one_batch() -> None:
 
 def test_a_version_that_never_answers_is_given_up_and_loses_nothing() -> None:
     replica = NumberReplica(versions=(1, 2), credit=1)
-    stage = on_trial(replica)
+    stage = on_probation(replica)
     failures = 0
     while 2 not in stage.dispatcher.given_up:
         stage.submit(1, version=2)
@@ -473,7 +473,7 @@ def test_a_version_that_never_answers_is_given_up_and_loses_nothing() -> None:
 
 def test_a_version_that_takes_its_replica_along_does_so_once() -> None:
     replicas = [NumberReplica(name, versions=(1, 2)) for name in ("first", "second")]
-    stage = on_trial(*replicas)
+    stage = on_probation(*replicas)
     requests = stage.submit(1, 1, 1, version=2) + stage.submit(1, version=2)
     (victim,) = [replica for replica in replicas if replica.inbox]
     stage.lose(victim)
@@ -485,9 +485,9 @@ def test_a_version_that_takes_its_replica_along_does_so_once() -> None:
         assert_answered(entry)
 
 
-def test_an_observation_that_no_version_can_compute_fails_alone_on_trial() -> None:
+def test_an_observation_that_no_version_can_compute_fails_alone_on_probation() -> None:
     replica = NumberReplica(versions=(1, 2), credit=1)
-    stage = on_trial(replica)
+    stage = on_probation(replica)
     (poison,) = stage.submit(1, version=2)
     stage.fail(replica, InternalError("cannot be computed"))
     assert [batch.version for batch in replica.inbox] == [1]
@@ -502,7 +502,7 @@ def test_an_observation_that_no_version_can_compute_fails_alone_on_trial() -> No
 
 def test_whoever_names_a_version_gets_its_error() -> None:
     replica = NumberReplica(versions=(1, 2), credit=1)
-    stage = on_trial(replica)
+    stage = on_probation(replica)
     (pinned,) = stage.submit(1, version=2, pinned=True)
     stage.fail(replica, InternalError("the model failed"))
     assert isinstance(pinned.error, InternalError)

@@ -14,7 +14,7 @@ from services.gateway.dispatch.request_queue import RequestQueue
 from services.gateway.dispatch.routes import Route
 from services.gateway.requests.options import GREEDY
 from services.gateway.requests.request import Request, Segment
-from steersman.errors import FailedPreconditionError, InternalError, UnavailableError
+from steersman.errors import DeadlineExceededError, FailedPreconditionError, InternalError, UnavailableError
 from steersman.v1 import replica_pb2
 from tests.unit.services.gateway.numbers import NO_LIMITS, ManualLoop
 from tests.unit.services.gateway.sums import (
@@ -163,6 +163,26 @@ def test_what_cannot_be_sent_alone_fails_alone() -> None:
     assert stage.dispatcher.attachments == [replica.attachment]
 
 
+def test_what_never_left_is_nobodys_fault(logged: Callable[[], int]) -> None:
+    gone, other = SumReplica([PLAIN, ALSO_PLAIN], "gone", credit=1), SumReplica([PLAIN, ALSO_PLAIN], "other", credit=1)
+    stage = Stage(gone)
+    gone.is_gone = True
+    # Nothing has proven yet that the version works.
+    entries = [request(ALSO_PLAIN), request(ALSO_PLAIN)]
+    stage.submit(*entries)
+    assert stage.dispatcher.waiting == 2
+    stage.dispatcher.detach(gone.attachment)
+    stage.dispatcher.attach(other.attachment)
+    stage.loop.run()
+    stage.answer_all(other)
+    assert_answered(*entries)
+    assert [entry.version.number for entry in entries] == [ALSO_PLAIN] * 2
+    assert [entry.attempts for entry in entries] == [0, 0]
+    assert not stage.dispatcher.given_up
+    assert stage.dispatcher.statistics.requeued_batches == 0
+    assert logged() == 0
+
+
 def test_a_message_that_turns_out_too_large_is_not_sent() -> None:
     replica = SumReplica([PLAIN])
     stage = Stage(replica)
@@ -283,6 +303,28 @@ def test_a_fault_in_one_lane_concerns_no_other(logged: Callable[[], int], monkey
     assert_answered(sampled)
     assert logged() == 1
     assert stage.dispatcher.waiting == 0
+
+
+def test_a_queue_that_cannot_be_looked_through_fails_and_the_others_do_not(
+    logged: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage()
+    broken, late, patient = request(deadline=1.0), request(options=SAMPLED, deadline=1.0), request(options=SAMPLED)
+    stage.submit(broken, late, patient)
+    broken_queue, expire_well = broken.queue, RequestQueue.expire
+
+    def expire(queue: RequestQueue, now: float) -> None:
+        if queue is broken_queue:
+            raise ZeroDivisionError("this queue is broken")
+        expire_well(queue, now)
+
+    monkeypatch.setattr(RequestQueue, "expire", expire)
+    stage.loop.advance(2.0)
+    stage.dispatcher.expire()
+    assert_gateway_failed(broken)
+    assert isinstance(late.error, DeadlineExceededError)
+    assert not patient.finished
+    assert logged() == 1
 
 
 class TroubledGathering:

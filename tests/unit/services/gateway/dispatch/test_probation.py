@@ -17,7 +17,7 @@ def test_one_that_takes_its_replica_along_is_given_up_at_once() -> None:
     assert probation.failed(8, "the replica was lost", lost=True)
 
 
-def test_whoever_has_answered_is_not_on_trial_until_it_is_loaded_again() -> None:
+def test_whoever_has_answered_is_not_on_probation_until_it_is_loaded_again() -> None:
     probation = Probation()
     assert not probation.is_proven(8)
     probation.failed(8, "an observation that nobody can compute")
