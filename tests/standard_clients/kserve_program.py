@@ -41,6 +41,7 @@ async def main() -> None:
                 await client.is_server_ready(),
                 await client.is_model_ready("linear"),
             ],
+            "unknown": await client.is_model_ready("nobody"),
             "raw": answer.outputs[0].as_numpy().tolist(),
             "typed": (await client.infer(typed(ROWS))).outputs[0].as_numpy().tolist(),
             "answer": [answer.model_name, answer.model_version, answer.id, len(answer.outputs)],

@@ -69,6 +69,10 @@ def main() -> None:
         result, error = answers.get(timeout=10)
         found = {
             "live": [client.is_server_live(), client.is_server_ready(), client.is_model_ready("linear")],
+            "ready": [
+                client.is_model_ready(name, version)
+                for name, version in (("linear", "1"), ("linear", "9"), ("nobody", ""), ("linear@nobody", ""))
+            ],
             "server": client.get_server_metadata(as_json=True),
             "metadata": metadata,
             "config": config,
@@ -86,6 +90,10 @@ def main() -> None:
                 "deadline": status(client.infer, "slow", observation(ROWS), client_timeout=0.05),
                 "trace": status(client.get_trace_settings),
                 "load": status(client.load_model, "linear"),
+                "no version": status(client.is_model_ready, "linear", "latest"),
+                # 65 MiB, where 64 are taken; the client goes on after it.
+                "too large": status(client.infer, "linear", observation(np.zeros((65 * 65536, 4), np.float32))),
+                "after": status(client.infer, "linear", observation(ROWS)),
             },
             "statistics": client.get_inference_statistics("linear", as_json=True)["model_stats"],
             "index": client.get_model_repository_index(as_json=True)["models"],

@@ -69,7 +69,9 @@ def read_inputs(request: inference_pb2.ModelInferRequest) -> dict[str, InputTens
             found[name] = InputTensor(dtype, shape, data)
     else:
         for tensor in inputs:
-            found[tensor.name] = InputTensor(read_datatype(tensor.datatype), tuple(tensor.shape), _typed(tensor))
+            found[tensor.name] = InputTensor(
+                read_datatype(tensor.datatype), tuple(tensor.shape), _typed_elements(tensor)
+            )
     if len(found) != len(inputs):
         raise InvalidArgumentError(
             f"expected each input once, got {quoted_names(sorted(tensor.name for tensor in inputs))}"
@@ -88,7 +90,7 @@ def _read_description(description: bytes) -> tuple[str, common_pb2.DataType.Valu
     return tensor.name, read_datatype(tensor.datatype), tuple(tensor.shape)
 
 
-def _typed(tensor: inference_pb2.ModelInferRequest.InferInputTensor) -> bytes:
+def _typed_elements(tensor: inference_pb2.ModelInferRequest.InferInputTensor) -> bytes:
     datatype = tensor.datatype
     dtype = tensors.NUMPY_DTYPES[read_datatype(datatype)]
     field = _CONTENTS.get(datatype)

@@ -50,25 +50,25 @@ def read_parameters(parameters: Mapping[str, inference_pb2.InferParameter]) -> P
     if not parameters:
         return NO_PARAMETERS
     values = {name: _value(parameter) for name, parameter in parameters.items()}
-    seed = _whole(values, "seed", None)
+    seed = _read_int(values, "seed", None)
     if seed is not None and not 0 <= seed <= _MAX_SEED:
         raise InvalidArgumentError(f"expected parameter 'seed' between 0 and {_MAX_SEED}, got {seed}")
-    timeout = _whole(values, "timeout", 0) or 0
+    timeout = _read_int(values, "timeout", 0) or 0
     if timeout < 0:
         raise InvalidArgumentError(f"expected parameter 'timeout' of at least 0 microseconds, got {timeout}")
     # Triton's numbers: 1 is the highest priority, larger ones are lower, and 0 is the default.
-    priority = _whole(values, "priority", 0) or 0
+    priority = _read_int(values, "priority", 0) or 0
     if priority < 0:
         raise InvalidArgumentError(f"expected parameter 'priority' of at least 0, got {priority}")
-    sequence_step = _whole(values, "sequence_step", 0) or 0
+    sequence_step = _read_int(values, "sequence_step", 0) or 0
     if sequence_step < 0:
         raise InvalidArgumentError(f"expected parameter 'sequence_step' of at least 1, got {sequence_step}")
     return Parameters(
-        deterministic=_flag(values, "deterministic", default=True),
+        deterministic=_read_bool(values, "deterministic", default=True),
         seed=seed,
         sequence_id=_sequence_id(values),
-        sequence_start=_flag(values, "sequence_start"),
-        sequence_end=_flag(values, "sequence_end"),
+        sequence_start=_read_bool(values, "sequence_start"),
+        sequence_end=_read_bool(values, "sequence_end"),
         sequence_step=sequence_step,
         interactive=priority <= _HIGHEST_PRIORITY,
         timeout_seconds=timeout / 1e6,
@@ -80,14 +80,14 @@ def _value(parameter: inference_pb2.InferParameter) -> object:
     return getattr(parameter, kind) if kind else None
 
 
-def _flag(values: Mapping[str, object], name: str, *, default: bool = False) -> bool:
+def _read_bool(values: Mapping[str, object], name: str, *, default: bool = False) -> bool:
     value = values.get(name, default)
     if not isinstance(value, bool):
         raise InvalidArgumentError(f"expected parameter {name!r} as a bool_param, got {quoted(value)}")
     return value
 
 
-def _whole(values: Mapping[str, object], name: str, default: int | None) -> int | None:
+def _read_int(values: Mapping[str, object], name: str, default: int | None) -> int | None:
     value = values.get(name, default)
     if value is not default and (isinstance(value, bool) or not isinstance(value, int)):
         raise InvalidArgumentError(

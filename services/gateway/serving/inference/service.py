@@ -23,6 +23,7 @@ from services.gateway.serving.message_stream import OpenStreams
 from services.gateway.serving.unary import deadline_of, until_answered
 from steersman.errors import NotFoundError, SteersmanError, UnavailableError
 from steersman.inference.v1 import inference_pb2, inference_pb2_grpc
+from steersman.policy_names import parse_address
 
 SERVICE_NAME = "inference.GRPCInferenceService"
 """What the protocol calls the service; our stubs have it in a package of our own."""
@@ -135,21 +136,33 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelStatistics(
         self, request: inference_pb2.ModelStatisticsRequest, context: _Context
     ) -> inference_pb2.ModelStatisticsResponse:
-        """Gives counts and durations."""
+        """Gives counts and durations; of a policy that is scaled to zero, those from before."""
         now = time.monotonic()
         if request.name:
-            found = self._catalogue.resolve(address_of(request.name, request.version))
-            numbers = [found.version.number] if found.pinned else list(found.dispatcher.versions)
-            chosen = [(found.dispatcher, numbers)]
+            chosen = [self._versions_of(address_of(request.name, request.version))]
         else:
-            chosen = [(dispatcher, list(dispatcher.versions)) for dispatcher in self._catalogue]
+            chosen = [(dispatcher.policy, list(dispatcher.versions)) for dispatcher in self._catalogue]
         return inference_pb2.ModelStatisticsResponse(
             model_stats=[
-                write_statistics(dispatcher.policy, number, dispatcher.statistics.version(number), now)
-                for dispatcher, numbers in chosen
+                write_statistics(policy, number, statistics.version(number), now)
+                for policy, numbers in chosen
+                if (statistics := self._catalogue.statistics(policy)) is not None
                 for number in numbers
             ]
         )
+
+    def _versions_of(self, address: str) -> tuple[str, list[int]]:
+        """Gives a policy and its versions that an address means: those that are loaded, or else those that were."""
+        try:
+            found = self._catalogue.resolve(address)
+        except UnavailableError:
+            policy, number, _ = parse_address(address)
+            statistics = self._catalogue.statistics(policy)
+            counted = sorted(statistics.by_version) if statistics is not None else []
+            return policy, [entry for entry in counted if number in (0, entry)]
+        if found.pinned:
+            return found.dispatcher.policy, [found.version.number]
+        return found.dispatcher.policy, list(found.dispatcher.versions)
 
     async def RepositoryIndex(
         self, request: inference_pb2.RepositoryIndexRequest, context: _Context

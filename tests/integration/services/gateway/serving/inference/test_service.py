@@ -18,6 +18,7 @@ from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
 from steersman.aio import PolicyClient
 from steersman.inference.v1 import inference_pb2, inference_pb2_grpc
+from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 from tests.bundles import write_counting_bundle
 from tests.gateways import (
     GatewayProcess,
@@ -329,6 +330,21 @@ async def test_statistics_are_of_everybodys_requests(gateway: GatewayProcess, bu
     assert counted.last_inference > 1.7e12
 
 
+async def test_what_was_counted_stays_when_the_last_replica_goes(gateway: GatewayProcess, bundle: Bundle) -> None:
+    async with stub_of(gateway) as stub:
+        async with attached_replica(gateway, "gone", {1: bundle}):
+            await stub.ModelInfer(ask(BATCH[0], "gone"))
+        async with asyncio.timeout(20):
+            while True:
+                if not (await stub.ModelReady(inference_pb2.ModelReadyRequest(name="gone"))).ready:
+                    break
+                await asyncio.sleep(0.01)
+        for version in ("", "1"):
+            request = inference_pb2.ModelStatisticsRequest(name="gone", version=version)
+            counted = (await stub.ModelStatistics(request)).model_stats
+            assert [(entry.version, entry.inference_count) for entry in counted] == [("1", 1)]
+
+
 async def test_the_index_lists_what_is_loaded(gateway: GatewayProcess, bundle: Bundle) -> None:
     async with attached_replica(gateway, "indexed", {3: bundle, 12: bundle}), stub_of(gateway) as stub:
         index = await stub.RepositoryIndex(inference_pb2.RepositoryIndexRequest(ready=True))
@@ -356,3 +372,36 @@ async def test_reflection_lists_only_what_can_be_looked_up(gateway: GatewayProce
         for name in listed:
             found = await look_up(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name))
             assert found.HasField("file_descriptor_response"), name
+
+
+async def test_a_question_starts_no_replica_of_a_policy_that_has_none(tmp_path: Path, bundle: Bundle) -> None:
+    # Ray is away here, so nobody starts one; but whoever asks for an action waits for it.
+    with gateway_process(tmp_path / "gateway") as gateway:
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            deployments = deployment_pb2_grpc.DeploymentServiceStub(channel)
+            stub, policies = inference_stub(channel), policy_pb2_grpc.PolicyServiceStub(channel)
+
+            async def waiting() -> int:
+                request = deployment_pb2.ListDeploymentsRequest()
+                (idle,) = (await deployments.ListDeployments(request, timeout=20)).deployments
+                return idle.requests_waiting
+
+            async def until_waiting_are(count: int) -> None:
+                async with asyncio.timeout(20):
+                    while True:
+                        if await waiting() == count:
+                            return
+                        await asyncio.sleep(0.02)
+
+            request = deployment_pb2.DeployRequest(policy="idle", version=1, bundle_uri=str(bundle.folder))
+            await deployments.Deploy(request, timeout=20)
+            act = policies.Act(policy_pb2.ActRequest(policy="idle"), timeout=20)
+            await until_waiting_are(1)
+            act.cancel()
+            await until_waiting_are(0)
+            for version in ("", "1", "2"):
+                ready = inference_pb2.ModelReadyRequest(name="idle", version=version)
+                assert not (await stub.ModelReady(ready, timeout=5)).ready
+                counts = inference_pb2.ModelStatisticsRequest(name="idle", version=version)
+                assert not (await stub.ModelStatistics(counts, timeout=5)).model_stats
+                assert await waiting() == 0

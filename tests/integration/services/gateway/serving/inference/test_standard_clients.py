@@ -78,7 +78,8 @@ async def test_tritonclient(gateway: GatewayProcess, bundle: Bundle, tmp_path: P
     assert np.all(np.array(found["log_probability"]) < 0)
     assert found["sequence"] == [1, 2, 3]
     assert found["streamed"][:-1] == actions
-    assert "expected a deployed policy" in found["streamed"][-1]
+    assert "expected one of the deployed policies" in found["streamed"][-1]
+    assert found["ready"] == [True, False, False, False]
     assert found["statuses"] == {
         "shape": "StatusCode.INVALID_ARGUMENT",
         "model": "StatusCode.NOT_FOUND",
@@ -87,15 +88,18 @@ async def test_tritonclient(gateway: GatewayProcess, bundle: Bundle, tmp_path: P
         "trace": "StatusCode.UNIMPLEMENTED",
         # This gateway's registry cannot be reached.
         "load": "StatusCode.UNAVAILABLE",
+        "no version": "StatusCode.INVALID_ARGUMENT",
+        "too large": "StatusCode.INVALID_ARGUMENT",
+        "after": "OK",
     }
     assert found["metadata"]["versions"] == ["1"]
     assert found["metadata"]["inputs"] == [{"name": "observation", "datatype": "FP32", "shape": ["-1", "4"]}]
     assert found["config"]["max_batch_size"] == 256
     assert found["config"]["input"] == [{"name": "observation", "data_type": "TYPE_FP32", "dims": ["4"]}]
     (counted,) = found["statistics"]
-    # Three batches of 32, 3 and 32, and each row alone and on the stream.
-    assert int(counted["inference_count"]) == 32 + 3 + 32 + 2 * 32
-    assert int(counted["inference_stats"]["success"]["count"]) == 3 + 2 * 32
+    # Batches of 32, 3, 32 and 32, and each row alone and on the stream.
+    assert int(counted["inference_count"]) == 32 + 3 + 32 + 32 + 2 * 32
+    assert int(counted["inference_stats"]["success"]["count"]) == 4 + 2 * 32
     assert int(counted["inference_stats"]["queue"]["ns"]) > 0
     assert int(counted["inference_stats"]["compute_infer"]["ns"]) > 0
     ready = [(entry["name"], entry["version"]) for entry in found["index"] if entry["state"] == "READY"]
@@ -123,6 +127,7 @@ async def test_kserve(gateway: GatewayProcess, bundle: Bundle, tmp_path: Path) -
     assert found["raw"] == found["typed"] == actions
     assert found["answer"] == ["linear", "1", "7", 1]
     assert found["refused"] == "NOT_FOUND"
+    assert found["unknown"] is False
 
 
 @pytest.mark.long
