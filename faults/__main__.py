@@ -43,7 +43,7 @@ def main(
 
     Starts a stack of its own with two gateway processes and two replicas, which takes half a minute; each fault takes
     up to a minute. Writes var/faults.json. Exits with 1 if a request failed, there were too few, or the system did not
-    recover in time.
+    recover in time; with 2 if the stack does not start.
 
     Example:
         python -m faults --fault replica-killed --fault ray-head-killed
@@ -69,7 +69,11 @@ def main(
             write_outcomes(path, outcomes)
             console.print(sentence(entry), highlight=False)
 
-        asyncio.run(_make_all(chosen, Wanted(rate, requests), status.update, told))
+        try:
+            asyncio.run(_make_all(chosen, Wanted(rate, requests), status.update, told))
+        except SteersmanError as error:
+            console.print(f"[bold red]Error:[/] {error}", highlight=False)
+            raise typer.Exit(2) from None
     console.print(table(outcomes))
     console.print(f"Written to {path}.")
     if not all(entry.holds for entry in outcomes):
