@@ -24,6 +24,11 @@ BOAT = Path(__file__).resolve().parents[4] / "examples" / "boat"
 MISBEHAVING = "tests.integration.services.trainer.misbehaving:Misbehaving-v0"
 
 
+def long(*values: object) -> Any:  # noqa: ANN401 - pytest's name for it is private
+    """A case that is much like another one, and takes as long."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 def spec(environment_id: str, working_dir: Path, **fields: Any) -> RunSpec:  # noqa: ANN401 - any JSON
     described: dict[str, Any] = {
         "policy": "own",
@@ -59,9 +64,9 @@ async def test_an_environment_of_ones_own_needs_no_change_to_steersman(stack: St
     ("environment", "message"),
     [
         ({"id": "boat:Yacht-v0"}, "near matches: Boat-v0"),
-        ({"id": "yacht:Boat-v0"}, "cannot import 'yacht'"),
-        ({"id": "boat:Boat-v0", "kwargs": {"depth": 3}}, "arguments that boat:Boat-v0 takes"),
-        ({"id": "boat:Boat-v0", "wrappers": [{"path": "boat:NoSuch"}]}, "cannot import the wrapper"),
+        long({"id": "yacht:Boat-v0"}, "cannot import 'yacht'"),
+        long({"id": "boat:Boat-v0", "kwargs": {"depth": 3}}, "arguments that boat:Boat-v0 takes"),
+        long({"id": "boat:Boat-v0", "wrappers": [{"path": "boat:NoSuch"}]}, "cannot import the wrapper"),
     ],
 )
 async def test_what_is_wrong_with_it_is_told_at_once(
@@ -73,8 +78,7 @@ async def test_what_is_wrong_with_it_is_told_at_once(
     assert not (await trainer.ListRuns(ListRunsRequest(policy="wrong-code"))).runs
 
 
-@pytest.mark.parametrize("runners", [0, 1])
-@pytest.mark.parametrize("where", ["reset", "step"])
+@pytest.mark.parametrize(("where", "runners"), [("reset", 1), ("step", 0), long("reset", 0), long("step", 1)])
 async def test_an_environment_that_raises_while_training_ends_the_run(
     trainer: Trainer, tmp_path: Path, where: str, runners: int
 ) -> None:
@@ -87,7 +91,7 @@ async def test_an_environment_that_raises_while_training_ends_the_run(
     assert run.error == f"the {where} of {MISBEHAVING} raised RuntimeError: the mast broke"
 
 
-@pytest.mark.parametrize("runners", [0, 1])
+@pytest.mark.parametrize("runners", [1, long(0)])
 async def test_an_environment_that_hangs_while_training_ends_the_run(
     stack: Stack, tmp_path: Path, runners: int
 ) -> None:
