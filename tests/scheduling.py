@@ -22,12 +22,16 @@ _STACK = (
 """Modules of slow tests that share nothing but the stack: each test is taken by itself."""
 
 _SLOW = (
+    "tests/end_to_end/test_documentation.py",
+    # Between those that need the stack, so that not all workers wait for its start.
     "tests/integration/services/trainer/test_outages.py",
     "tests/integration/services/trainer/test_parity.py",
-    "tests/end_to_end",
+    "tests/integration/services/trainer/test_export.py",
     *_STACK,
+    "tests/end_to_end",
     "tests/integration/faults",
     "tests/integration/loadtest",
+    "tests/integration/services/gateway/test_foreign_applications.py",
     "tests/integration/services/gateway/test_autoscaling.py",
     "tests/integration/services/gateway/test_nodes.py",
     "tests/integration/services/gateway/test_deployments.py",
@@ -35,6 +39,7 @@ _SLOW = (
     "tests/integration/services/trainer",
     "tests/integration",
     "tests/compliance",
+    "tests/unit/services/policy/test_autoscaling.py",
     "tests/unit/deploy",
 )
 """Folders and modules, slowest first; everything else comes after them."""
