@@ -36,15 +36,24 @@ def local_path(given: str) -> Path | None:
         raise InvalidArgumentError(
             f"expected a path of at most {_LONGEST_PATH} bytes, none of them zero, got {quoted(given)}"
         )
-    if any(len(name.encode(errors="surrogateescape")) > _LONGEST_NAME for name in given.split("/")):
-        raise InvalidArgumentError(f"expected a path with names of at most {_LONGEST_NAME} bytes, got {quoted(given)}")
     written = _FILE.sub("", given, count=1)
     if written == given:
-        return None if _SCHEME.match(given) else Path(given)
+        return None if _SCHEME.match(given) else _possible(given)
     if not written.startswith("/") or written.startswith("//"):
         return None
-    decoded = Path(unquote(written))
-    return Path(written) if not decoded.exists() and Path(written).exists() else decoded
+    # Percent-encoding makes names longer than those that it stands for.
+    decoded = _possible(unquote(written))
+    return Path(written) if not decoded.exists() and _can_be(written) and Path(written).exists() else decoded
+
+
+def _possible(path: str) -> Path:
+    if not _can_be(path):
+        raise InvalidArgumentError(f"expected a path with names of at most {_LONGEST_NAME} bytes, got {quoted(path)}")
+    return Path(path)
+
+
+def _can_be(path: str) -> bool:
+    return all(len(name.encode(errors="surrogateescape")) <= _LONGEST_NAME for name in path.split("/"))
 
 
 def is_text(path: Path) -> bool:
