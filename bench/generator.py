@@ -22,10 +22,11 @@ import numpy as np
 
 from bench.loads import LOADS, Load
 from bench.protocols import PROTOCOLS, STEERSMAN, Protocol
+from steersman.aio import ConnectionOptions, RetryPolicy, open_channel
 
 _PAUSE_AFTER_ERROR_SECONDS = 0.01
 _TIMEOUT_SECONDS = 30.0
-_OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_LARGEST_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ async def measure(
     if target.startswith("http"):
         await _http(target, load, clock)
     else:
-        async with grpc.aio.insecure_channel(target, options=_OPTIONS) as channel:
+        async with open_channel(_options(target)) as channel:
             if load.kind == "stream":
                 in_flight = load.concurrency // load.streams
                 await asyncio.gather(*(_stream(channel, load, in_flight, clock, protocol) for _ in range(load.streams)))
@@ -100,6 +101,11 @@ async def measure(
         p50, p99 = np.percentile(clock.latencies, [50, 99]) * 1000
         latencies_ms = float(p50), float(p99)
     return Measurement(clock.answers, seconds, latencies_ms, cpu_seconds, clock.answered, clock.errors)
+
+
+def _options(target: str) -> ConnectionOptions:
+    # Other systems than Steersman have other limits, and a call that fails is to count.
+    return ConnectionOptions((target,), max_message_bytes=_LARGEST_BYTES, retry=RetryPolicy(max_attempts=1))
 
 
 async def _unary(channel: grpc.aio.Channel, load: Load, clock: _Clock, rate: float, protocol: Protocol) -> None:

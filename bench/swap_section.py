@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import grpc
-
 from bench.loads import HALF_PEAK
 from bench.measurement import generate
 from bench.models import CARTPOLE, write_cartpole
@@ -20,6 +18,7 @@ from bench.results import Row, Samples
 from bench.targets import Target
 from deploy import stack
 from deploy.own_settings import own_settings
+from steersman.client import ConnectionOptions, open_channel
 from steersman.errors import UnavailableError
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 
@@ -86,7 +85,7 @@ class _Serving:
         """
         self._version += 1
         bundle = write_cartpole(self._folder / str(self._version), seed=self._version)
-        with grpc.insecure_channel(self.address) as channel:
+        with open_channel(ConnectionOptions((self.address,))) as channel:
             stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
             request = deployment_pb2.DeployRequest(
                 policy=CARTPOLE, version=self._version, bundle_uri=str(bundle.folder)

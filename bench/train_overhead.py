@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import grpc
-
 from bench.systems.system import free_address
 from deploy import stack
+from steersman.client import open_channel
 from steersman.settings import Settings
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
@@ -62,7 +61,7 @@ def _through_the_services(settings: Settings, seed: int) -> float:
         seed=seed,
         stop=trainer_pb2.StopCriteria(seconds=3600),
     )
-    with grpc.insecure_channel(settings.trainer_address) as channel:
+    with open_channel(settings.connection(settings.trainer_address)) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         began = time.perf_counter()
         run = stub.StartRun(trainer_pb2.StartRunRequest(spec=spec)).run

@@ -17,7 +17,7 @@ from rich.live import Live
 from deploy import stack
 from deploy.local import attempt, fail, read_settings, status_table
 from steersman import PolicyClient
-from steersman.cli.connection import CALL_SECONDS, connect
+from steersman.cli.connection import call_seconds, connect
 from steersman.cli.deployments import wait_until_ready
 from steersman.cli.evaluate import print_report, watch_evaluation
 from steersman.cli.output import console, progress
@@ -119,7 +119,7 @@ def train(settings: Settings) -> trainer_pb2.Run:
     with connect("trainer", settings.trainer_address) as channel, progress() as view:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         task = view.add_task("submitting the run", total=None)
-        run = stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=CALL_SECONDS).run
+        run = stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=call_seconds()).run
         try:
             for news in stub.WatchRun(trainer_pb2.WatchRunRequest(id=run.id)):
                 if news.HasField("run"):
@@ -145,7 +145,7 @@ def deploy(settings: Settings, version: int) -> None:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         with progress() as view:
             view.add_task("asking Ray Serve", total=None)
-            deployment = stub.Deploy(request, timeout=CALL_SECONDS).deployment
+            deployment = stub.Deploy(request, timeout=call_seconds()).deployment
         wait_until_ready(stub, deployment, DEPLOY_SECONDS)
     _say(f"Ready after {time.monotonic() - began:.1f} s.")
 

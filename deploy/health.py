@@ -10,6 +10,8 @@ import grpc
 import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from steersman.client import ConnectionOptions, open_channel
+
 TIMEOUT_SECONDS = 3.0
 """How long one question may take."""
 
@@ -30,8 +32,7 @@ def grpc_serving(address: str) -> Answer:
     Args:
         address: `host:port`.
     """
-    # A proxy meant for the internet must not get the calls to this machine.
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    with open_channel(ConnectionOptions((address,))) as channel:
         # The stub's type does not know its methods.
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from deploy import health, layout
+from steersman.addresses import without_proxy_on_loopback
 from steersman.errors import FailedPreconditionError
 from steersman.settings import Settings
 
@@ -181,20 +182,8 @@ def stack_environment(settings: Settings) -> dict[str, str]:
         "DO_NOT_TRACK": "1",
         # All settings are here. A file of the folder that a program runs in is not meant for it.
         "STEERSMAN_CONFIG": os.devnull,
-        **_past_proxies(),
+        **without_proxy_on_loopback(os.environ),
     }
-
-
-def _past_proxies() -> dict[str, str]:
-    """Gives variables that keep calls to this machine away from a proxy that is meant for the internet.
-
-    Programs read one spelling or the other, so both get all that either of them names. gRPC reads `no_grpc_proxy` and
-    then no other.
-    """
-    names = ("NO_PROXY", "no_proxy", *(["no_grpc_proxy"] if "no_grpc_proxy" in os.environ else []))
-    given = [host.strip() for name in names for host in os.environ.get(name, "").split(",")]
-    hosts = ",".join(dict.fromkeys(filter(None, [*given, "127.0.0.1", "localhost", "::1"])))
-    return dict.fromkeys(names, hosts)
 
 
 def make_ray_token(settings: Settings) -> None:

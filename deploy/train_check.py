@@ -21,7 +21,7 @@ from deploy import stack
 from deploy.demo import bring_up
 from deploy.local import attempt, fail, read_settings
 from steersman import PolicyClient
-from steersman.cli.connection import CALL_SECONDS, connect
+from steersman.cli.connection import call_seconds, connect
 from steersman.cli.deployments import wait_until_ready
 from steersman.cli.output import console, progress
 from steersman.cli.runs import watch_run
@@ -162,7 +162,7 @@ def run_check(settings: Settings, check: Check, seed: int) -> Outcome:
     began = time.monotonic()
     with connect("trainer", settings.trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        run = watch_run(stub, stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=CALL_SECONDS).run)
+        run = watch_run(stub, stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=call_seconds()).run)
     reached = run.published.evaluated_return if run.version else None
     outcome = Outcome(check, run, reached, time.monotonic() - began)
     console.print(f"  {_reached(outcome)} after {outcome.seconds:.0f} s {run.error}")
@@ -175,7 +175,7 @@ def recorded(settings: Settings, environment: str) -> Path:
     with connect("trainer", settings.trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
         request = trainer_pb2.ListRunsRequest(policy=teacher.policy)
-        versions = [run.version for run in stub.ListRuns(request, timeout=CALL_SECONDS).runs]
+        versions = [run.version for run in stub.ListRuns(request, timeout=call_seconds()).runs]
     version = max(versions, default=0)
     if not version:
         raise SteersmanError(f"expected a version of {teacher.policy} to record, got none")
@@ -184,7 +184,7 @@ def recorded(settings: Settings, environment: str) -> Path:
         deploying = deployment_pb2.DeployRequest(policy=teacher.policy, version=version)
         with connect("gateway", settings.gateway_address) as channel:
             deployments = deployment_pb2_grpc.DeploymentServiceStub(channel)
-            deployment = deployments.Deploy(deploying, timeout=CALL_SECONDS).deployment
+            deployment = deployments.Deploy(deploying, timeout=call_seconds()).deployment
             wait_until_ready(deployments, deployment, DEPLOY_SECONDS)
             how = DATASETS[environment]
             with progress() as view, PolicyClient(teacher.policy, address=settings.gateway_address) as client:
@@ -196,7 +196,7 @@ def recorded(settings: Settings, environment: str) -> Path:
                     episodes=how.episodes,
                     random_share=how.random_share,
                 )
-            deployments.Undeploy(deployment_pb2.UndeployRequest(policy=teacher.policy), timeout=CALL_SECONDS)
+            deployments.Undeploy(deployment_pb2.UndeployRequest(policy=teacher.policy), timeout=call_seconds())
         console.print(f"  recorded {made.steps:,} steps, mean return {made.mean_return:.1f}")
     return folder
 

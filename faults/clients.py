@@ -16,8 +16,7 @@ import numpy.typing as npt
 from faults.infer_stream import InferStream
 from faults.models import QUESTIONS
 from steersman import spaces
-from steersman._client.channel import DEFAULT_TIMEOUT_SECONDS, RETRY
-from steersman.aio import PolicyClient
+from steersman.aio import DEFAULT_TIMEOUT_SECONDS, PolicyClient, RetryPolicy
 from steersman.errors import InternalError, from_rpc_error
 from steersman.inference.v1 import inference_pb2
 
@@ -25,15 +24,16 @@ Ask = Callable[[], Awaitable[None]]
 """Makes one request; raises a `SteersmanError` if it gets no action."""
 
 _SERVICE = "inference.GRPCInferenceService"
+_RETRY = RetryPolicy()
 _RETRYING = {
     "methodConfig": [
         {
             "name": [{"service": _SERVICE, "method": "ModelInfer"}],
             "retryPolicy": {
-                "maxAttempts": RETRY.max_attempts,
-                "initialBackoff": f"{RETRY.initial_backoff}s",
-                "maxBackoff": f"{RETRY.max_backoff}s",
-                "backoffMultiplier": RETRY.backoff_multiplier,
+                "maxAttempts": _RETRY.max_attempts,
+                "initialBackoff": f"{_RETRY.initial_backoff}s",
+                "maxBackoff": f"{_RETRY.max_backoff}s",
+                "backoffMultiplier": _RETRY.backoff_multiplier,
                 # CANCELLED is what gRPC makes of a call that reaches a server in the moment in which that stops.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
@@ -155,6 +155,7 @@ def _check(action: object, right: int) -> None:
 
 
 def _channel(target: Target, *, retrying: bool) -> grpc.aio.Channel:
+    """Opens a channel as those do who know nothing of Steersman but its address."""
     options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     if retrying:
         options.append(("grpc.service_config", json.dumps(_RETRYING)))

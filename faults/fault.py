@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from faults.system import System
-from steersman._client.channel import DEFAULT_TIMEOUT_SECONDS
+from steersman.client import DEFAULT_TIMEOUT_SECONDS
 
 NOTICED_SECONDS = 30.0
 """How long the system may take to notice a fault."""

@@ -12,9 +12,11 @@ from typing import Any, Self
 
 import grpc
 
-from steersman._client.channel import RETRY
+from steersman.client import RetryPolicy
 from steersman.errors import DeadlineExceededError, SteersmanError, UnavailableError, from_rpc_error
 from steersman.inference.v1 import inference_pb2
+
+_RETRY = RetryPolicy()
 
 
 @dataclass(eq=False)
@@ -90,9 +92,9 @@ class InferStream:
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)
             fruitless = 0 if answers else fruitless + 1
-            await asyncio.sleep(RETRY.backoff(fruitless + 1))
+            await asyncio.sleep(_RETRY.backoff(fruitless + 1))
             for request in self._waiting.values():
-                if request.attempts >= RETRY.max_attempts and not request.answer.done():
+                if request.attempts >= _RETRY.max_attempts and not request.answer.done():
                     request.answer.set_exception(error)
             self._outbox = deque(self._waiting.values())
 

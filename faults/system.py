@@ -23,6 +23,7 @@ from deploy.programs import local_programs
 from faults.dashboard import Dashboard
 from faults.models import write_working_bundle
 from services.common.bundle import Bundle
+from steersman.aio import ConnectionOptions, open_channel
 from steersman.errors import SteersmanError, UnavailableError, from_rpc_error
 from steersman.inference.v1 import inference_pb2
 from steersman.settings import Settings, port_of
@@ -239,10 +240,7 @@ class System:
 
     def _channel(self) -> grpc.aio.Channel:
         """Opens a connection of its own, for which the kernel picks a gateway process."""
-        return grpc.aio.insecure_channel(
-            self.settings.gateway_address,
-            options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)],
-        )
+        return open_channel(ConnectionOptions((self.settings.gateway_address,), own_connections=True))
 
     @contextlib.asynccontextmanager
     async def _admin(self) -> AsyncIterator[deployment_pb2_grpc.DeploymentServiceAsyncStub]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steersman._client.channel import DEFAULT_ADDRESS
+from steersman.client import DEFAULT_ADDRESS
 
 VECTOR_SIZE = 64
 

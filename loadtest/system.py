@@ -17,6 +17,7 @@ from deploy import processes, stack, supervision
 from deploy.layout import absolute
 from deploy.own_settings import own_settings
 from services.common.bundle import Bundle
+from steersman.client import open_channel
 from steersman.errors import UnavailableError, from_rpc_error
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
@@ -118,7 +119,7 @@ def _deploy(settings: Settings, policy: str, bundle: Bundle, replicas: tuple[int
     request = deployment_pb2.DeployRequest(
         policy=policy, version=1, bundle_uri=str(bundle.folder), min_replicas=fewest, max_replicas=most
     )
-    with grpc.insecure_channel(settings.gateway_address) as channel:
+    with open_channel(settings.connection(settings.gateway_address)) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
         try:
             stub.Deploy(request, timeout=30)

@@ -14,6 +14,7 @@ import psutil
 
 from loadtest.bridge import Bridge
 from loadtest.timeline import Generator, Mark, Served, Timeline
+from steersman.aio import ConnectionOptions, open_channel
 from steersman.policy_names import parse_address
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 
@@ -89,7 +90,7 @@ class Watch:
             policy=self._policy, interval_milliseconds=_INTERVAL_MILLISECONDS
         )
         while True:
-            async with grpc.aio.insecure_channel(self._address) as channel:
+            async with open_channel(ConnectionOptions((self._address,))) as channel:
                 stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     async for news in stub.WatchDeployments(request):

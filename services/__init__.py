@@ -7,5 +7,10 @@ import os
 # message between two processes (docs/performance.md). gRPC reads this when its first channel or server is made.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_client,-event_engine_listener")
 
+from steersman.addresses import without_proxy_on_loopback
+
+# Libraries that read a proxy from the environment by themselves, such as MLflow's, must not ask it for this machine.
+os.environ.update(without_proxy_on_loopback(os.environ))
+
 # onnxruntime tells Microsoft that it is used, from the moment that it is loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -7,6 +7,7 @@ and what came.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 import grpc
@@ -28,6 +29,10 @@ class InvalidArgumentError(SteersmanError, ValueError):
     code = grpc.StatusCode.INVALID_ARGUMENT
 
 
+class MessageTooLargeError(InvalidArgumentError):
+    """A request, or its answer, has more bytes than a message may have; sending it again cannot help."""
+
+
 class NotFoundError(SteersmanError, LookupError):
     """The thing asked for does not exist."""
 
@@ -38,6 +43,10 @@ class FailedPreconditionError(SteersmanError):
     """The request is well formed, but the system is not in a state in which it could ever be carried out."""
 
     code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class SpacesChangedError(FailedPreconditionError):
+    """The policy's spaces have changed since the client asked for them; from now on it goes by the new ones."""
 
 
 class AbortedError(SteersmanError):
@@ -67,6 +76,14 @@ class UnavailableError(SteersmanError):
     code = grpc.StatusCode.UNAVAILABLE
 
 
+class UnreachableError(UnavailableError):
+    """There is no connection to the address: nothing listens there, or what does, does not answer."""
+
+
+class ConnectionLostError(UnavailableError):
+    """The connection broke while a call was on its way."""
+
+
 class DeadlineExceededError(SteersmanError, TimeoutError):
     """The caller's deadline passed before there was an answer."""
 
@@ -84,6 +101,12 @@ class InternalError(SteersmanError):
 
     code = grpc.StatusCode.INTERNAL
 
+
+MAX_MESSAGE_VARIABLE = "STEERSMAN_MAX_MESSAGE_BYTES"
+"""The environment variable, and setting, that bounds messages; each side has its own."""
+
+# What gRPC says where a message is larger than a limit.
+_TOO_LARGE = re.compile(r"(CLIENT|SERVER): (Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 
 _BY_CODE: dict[grpc.StatusCode, type[SteersmanError]] = {
     error.code: error
@@ -124,11 +147,38 @@ def from_rpc_error(error: grpc.RpcError) -> SteersmanError:
         error: What gRPC raised, from a sync or an async call.
 
     Returns:
-        The exception, with the status message as its message.
+        The exception, with the status message as its message. `steersman._client.failures` finds better words for what
+        gRPC itself says.
     """
     # Every RpcError that a call raises is a grpc.Call too, which the type does not say.
     assert isinstance(error, (grpc.Call, grpc.aio.AioRpcError))  # noqa: S101
-    return from_status(error.code(), error.details() or error.code().name)
+    details = error.details() or error.code().name
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if (too_large := _TOO_LARGE.search(details)) is not None:
+            return _too_large(*too_large.groups())
+        return ResourceExhaustedError(details, _pushback(error))
+    return from_status(error.code(), details)
+
+
+def _too_large(side: str, verb: str, size: str, limit: str) -> MessageTooLargeError:
+    """Says which message was too large, and for whom, where gRPC refused it: with the status of a limit that passes."""
+    message = "request" if (side, verb) in {("CLIENT", "Sent"), ("SERVER", "Received")} else "answer"
+    whose = "this client takes" if side == "CLIENT" else "the server takes"
+    return MessageTooLargeError(
+        f"expected a message of at most the {limit} bytes that {whose} ({MAX_MESSAGE_VARIABLE}), got {message} of "
+        f"{size} bytes; send smaller batches, or raise the limit on both sides"
+    )
+
+
+def _pushback(error: grpc.Call | grpc.aio.AioRpcError) -> int | None:
+    """Reads when to try again."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-retry-pushback-ms":
+            try:
+                return int(value)
+            except ValueError:
+                return None
+    return None
 
 
 def status_number(error: SteersmanError) -> int:

@@ -22,6 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from steersman._client.options import ConnectionOptions
+
 
 class Settings(BaseSettings):
     """Settings of all services and of the command line."""
@@ -259,6 +261,14 @@ class Settings(BaseSettings):
         except UnicodeEncodeError:
             raise ValueError("expected a path in UTF-8") from None
         return Path(given).expanduser()
+
+    def connection(self, address: str) -> ConnectionOptions:
+        """Says how one of the services is connected to.
+
+        Args:
+            address: One of the addresses above.
+        """
+        return ConnectionOptions((address,), max_message_bytes=self.max_message_bytes)
 
     @property
     def state_key_file(self) -> Path:

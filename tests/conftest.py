@@ -35,8 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "steersman", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("steersman")
-    # Neither the settings nor the terminal of whoever runs the tests are the tests'.
-    for name in [name for name in os.environ if name.startswith("STEERSMAN_") or name in {"COLUMNS", "LINES"}]:
+    # Neither the settings nor the terminal nor the proxies of whoever runs the tests are the tests'.
+    outside = ("STEERSMAN_", "COLUMNS", "LINES", "HTTP_PROXY", "HTTPS_PROXY", "GRPC_PROXY", "ALL_PROXY")
+    for name in [name for name in os.environ if name.upper().startswith(outside)]:
         del os.environ[name]
     os.environ["STEERSMAN_CONFIG"] = os.devnull
     if _is_worker(config):

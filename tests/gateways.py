@@ -22,7 +22,9 @@ from services.common.frames import FrameProtocol
 from services.policy.replica import Replica
 from services.policy.runtime import PolicyRuntime
 from steersman import tensors
-from steersman.aio import PolicyClient
+from steersman.aio import PolicyClient, RetryPolicy
+from steersman.aio import open_channel as open_aio_channel
+from steersman.client import ConnectionOptions, open_channel
 from steersman.errors import SteersmanError
 from steersman.v1 import policy_pb2, policy_pb2_grpc, replica_pb2
 
@@ -72,7 +74,7 @@ def gateway_process(var_dir: Path, **settings: object) -> Iterator[GatewayProces
     }
     process = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=environment)
     try:
-        with grpc.insecure_channel(address) as channel:
+        with open_channel(ConnectionOptions((address,))) as channel:
             grpc.channel_ready_future(channel).result(timeout=30)
         yield GatewayProcess(address, [f"127.0.0.1:{replica_port + worker}" for worker in range(workers)], process)
     finally:
@@ -217,7 +219,8 @@ async def until_described(client: PolicyClient) -> None:
 @contextlib.asynccontextmanager
 async def policy_stub(gateway: GatewayProcess) -> AsyncIterator[policy_pb2_grpc.PolicyServiceAsyncStub]:
     """Opens a plain stub, without the SDK's checks and retries."""
-    async with grpc.aio.insecure_channel(gateway.address, options=[("grpc.enable_retries", 0)]) as channel:
+    options = ConnectionOptions((gateway.address,), retry=RetryPolicy(max_attempts=1))
+    async with open_aio_channel(options) as channel:
         yield policy_pb2_grpc.PolicyServiceStub(channel)
 
 

@@ -153,7 +153,7 @@ class RayServe(System):
             "applications": applications[: 1 if self._http else None],
         }
         headers = {"Authorization": f"Bearer {settings.ray_token_file.read_text().strip()}"}
-        with httpx.Client(base_url=settings.ray_dashboard_url, headers=headers, timeout=60) as client:
+        with httpx.Client(base_url=settings.ray_dashboard_url, headers=headers, timeout=60, trust_env=False) as client:
             deadline = time.monotonic() + _START_SECONDS
             answer = client.put("/api/serve/applications/", json=config)
             while answer.is_server_error and time.monotonic() < deadline:

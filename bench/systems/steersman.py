@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import grpc
 import psutil
 
 from bench.loads import Load
 from bench.models import Models
 from bench.systems.system import System, end, free_address, start_module, wait_until_listening
+from steersman.client import ConnectionOptions, open_channel
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
 _START_SECONDS = 30.0
@@ -51,7 +51,7 @@ class Steersman(System):
         self.ready_seconds = time.monotonic() - began
         bundles = [f"{policy}={bundle.folder}" for policy, bundle in models.by_policy.items()]
         self._replica = start_module("services.policy", "--gateway", replica_address, *bundles)
-        with grpc.insecure_channel(self._address) as channel:
+        with open_channel(ConnectionOptions((self._address,))) as channel:
             stub = policy_pb2_grpc.PolicyServiceStub(channel)
             while len(stub.ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=5).policies) < len(bundles):
                 if self._replica.poll() is not None or time.monotonic() > began + _START_SECONDS:
@@ -75,7 +75,7 @@ class Steersman(System):
 
     def batches(self, load: Load) -> tuple[int, int] | None:
         """Asks the gateway."""
-        with grpc.insecure_channel(self._address) as channel:
+        with open_channel(ConnectionOptions((self._address,))) as channel:
             stub = policy_pb2_grpc.PolicyServiceStub(channel)
             policy = stub.GetPolicy(policy_pb2.GetPolicyRequest(policy=load.policy), timeout=5).policy
         return policy.statistics.batches, policy.statistics.batched_observations

@@ -16,6 +16,7 @@ import psutil
 from bench.loads import Load
 from bench.models import Models
 from bench.protocols import STEERSMAN, Protocol
+from steersman.client import ConnectionOptions, open_channel
 
 
 class System(ABC):
@@ -71,7 +72,7 @@ def wait_until_listening(address: str, process: subprocess.Popen[bytes], seconds
         RuntimeError: If it ends instead, or takes too long.
     """
     deadline = time.monotonic() + seconds
-    with grpc.insecure_channel(address) as channel:
+    with open_channel(ConnectionOptions((address,))) as channel:
         ready = grpc.channel_ready_future(channel)
         while time.monotonic() < deadline and process.poll() is None:
             try:

@@ -16,6 +16,7 @@ import grpc
 
 from faults.models import QUESTIONS
 from steersman import spaces, tensors
+from steersman.aio import ConnectionOptions, RetryPolicy, open_channel
 from steersman.inference.v1 import inference_pb2
 from steersman.v1 import common_pb2, policy_pb2
 
@@ -146,8 +147,13 @@ class Hostility:
 
     @contextlib.asynccontextmanager
     async def _channel(self) -> AsyncIterator[grpc.aio.Channel]:
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
-        async with grpc.aio.insecure_channel(self._address, options=options) as channel:
+        options = ConnectionOptions(
+            (self._address,),
+            max_message_bytes=2**31 - 1,
+            retry=RetryPolicy(max_attempts=1),
+            own_connections=True,
+        )
+        async with open_channel(options) as channel:
             yield channel
 
     async def _in_time(self, work: Awaitable[None], what: str) -> None:

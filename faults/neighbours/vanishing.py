@@ -12,10 +12,9 @@ import signal
 import sys
 from typing import Any
 
-import grpc
-
 from faults.models import QUESTIONS
 from steersman import spaces, tensors
+from steersman.aio import ConnectionOptions, open_channel
 from steersman.v1 import policy_pb2
 
 _UNREAD = 20
@@ -28,7 +27,7 @@ async def vanish(address: str, policy: str, clients: int) -> None:
     request = policy_pb2.ActRequest(policy=policy, observation={spaces.OBSERVATION: tensors.encode(observation)})
 
     async def open_stream() -> Any:  # noqa: ANN401 - grpc.aio's call
-        channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
+        channel = open_channel(ConnectionOptions((address,), own_connections=True))
         call: Any = channel.stream_stream("/steersman.v1.PolicyService/ActStream")()
         await call.write(policy_pb2.ActStreamRequest(id=1, request=request).SerializeToString())
         await call.read()

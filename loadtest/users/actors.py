@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loadtest.users.base import PolicyUser
-from steersman._client.messages import ActOptions
-from steersman._client.stream import ActionStream
-from steersman.aio import PolicyClient
+from steersman.aio import ActionStream, ActOptions, PolicyClient
 
 
 class UnaryActor(PolicyUser):

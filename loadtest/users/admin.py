@@ -8,6 +8,7 @@ import gevent
 import grpc
 
 from loadtest.users.base import PolicyUser
+from steersman.aio import ConnectionOptions, open_channel
 from steersman.errors import from_rpc_error
 from steersman.policy_names import parse_address
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
@@ -28,7 +29,7 @@ class Admin(PolicyUser):
 
     async def _roll_back(self) -> Any:  # noqa: ANN401 - an empty answer
         policy = parse_address(self.options.policy).policy
-        async with grpc.aio.insecure_channel(self.address) as channel:
+        async with open_channel(ConnectionOptions((self.address,))) as channel:
             stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
             try:
                 await stub.Rollback(deployment_pb2.RollbackRequest(policy=policy), timeout=_CALL_SECONDS)

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 
 from loadtest.users.base import PolicyUser
-from steersman._client.channel import channel_options
-from steersman._client.messages import ActOptions, act_request
+from steersman._client.messages import act_request
+from steersman.aio import ActOptions, ConnectionOptions, open_channel
 from steersman.errors import SteersmanError, from_rpc_error, from_status
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
@@ -38,7 +38,7 @@ class SlowReader(PolicyUser):
     async def _ask_and_read_late(self, observation: Any) -> float:  # noqa: ANN401 - a sample of any space
         info = await self.client.describe()
         request = act_request(self.options.policy, observation, info, ActOptions())
-        async with grpc.aio.insecure_channel(self.address, options=channel_options()) as channel:
+        async with open_channel(ConnectionOptions((self.address,))) as channel:
             call = policy_pb2_grpc.PolicyServiceStub(channel).ActStream()
             try:
                 for number in range(1, _REQUESTS + 1):

@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from services.common import grpcio
 from services.common.handlers import CallLimit, Rules, SizeLimit, method_handlers
+from steersman.addresses import for_grpc
 from steersman.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -184,7 +185,7 @@ def create_server(
         handlers = method_handlers(service.descriptor, service.servicer, rules)
         server.add_registered_method_handlers(service.full_name, handlers)
     try:
-        port = server.add_insecure_port(address)
+        port = server.add_insecure_port(for_grpc(address))
     except RuntimeError as error:
         raise OSError(f"cannot listen on {address}: it is in use or not an address of this machine") from error
     if not address.startswith("unix:"):

@@ -23,6 +23,7 @@ from services.evaluator.shares import PULSE_SECONDS, Share
 from steersman.aio import PolicyClient
 from steersman.errors import FailedPreconditionError
 from steersman.extras import ACTION_DISTRIBUTION_INPUTS
+from steersman.settings import settings
 from steersman.v1 import common_pb2, evaluator_pb2
 
 _PICTURES_PER_SECOND = 30
@@ -124,7 +125,7 @@ async def film(take: Take, tell: Callable[[Episode | None], None]) -> None:
         rollout = Rollout(environments, share.numbers, share.seed, pulse=lambda: tell(None), keep_rows=True)
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
-                PolicyClient(share.contestant.policy, address=share.gateway_address)
+                PolicyClient(share.contestant.policy, connection=settings().connection(share.gateway_address))
             )
             policy = ServedPolicy(
                 await stack.enter_async_context(client.stream()),

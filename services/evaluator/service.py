@@ -20,7 +20,8 @@ from services.evaluator.report import make_report
 from services.evaluator.robustness import arena_with, curves_of, read_disturbances
 from services.evaluator.shadow import follow_shadow
 from steersman.aio import PolicyClient, PolicyInfo
-from steersman.errors import SteersmanError, UnavailableError
+from steersman.errors import ConnectionLostError, SteersmanError, UnavailableError, UnreachableError
+from steersman.settings import settings
 from steersman.v1 import common_pb2, evaluator_pb2, evaluator_pb2_grpc
 
 _PROGRESS_SECONDS = 0.1
@@ -167,7 +168,7 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
 
     async def _resolve(self, policy: str) -> PolicyInfo:
         """Finds out which version is evaluated, and what it takes and gives."""
-        async with PolicyClient(policy, address=self._defaults.gateway_address) as client:
+        async with PolicyClient(policy, connection=settings().connection(self._defaults.gateway_address)) as client:
             return await client.describe()
 
     async def _reference(self, name: str, info: PolicyInfo) -> Contestant:
@@ -182,6 +183,8 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
         """Says who is not available: to the caller it would look like the evaluator itself."""
         try:
             yield
+        except (UnreachableError, ConnectionLostError) as error:
+            raise UnavailableError(f"no actions: {error}") from error
         except UnavailableError as error:
             address = self._defaults.gateway_address
             raise UnavailableError(f"no actions from the gateway at {address}: {error}") from error

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import grpc
 from scipy import stats
 
+from steersman.aio import open_channel
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, from_rpc_error
 from steersman.quoting import quoted
+from steersman.settings import settings
 from steersman.v1 import activity_pb2, deployment_pb2, deployment_pb2_grpc, evaluator_pb2
 
 DEFAULT_SECONDS = 60.0
@@ -69,7 +71,7 @@ async def follow_shadow(
     counts, shadow, began = Counts(), 0, time.perf_counter()
     watch = deployment_pb2.WatchDeploymentsRequest(policy=request.policy, interval_milliseconds=_INTERVAL_MILLISECONDS)
     try:
-        async with grpc.aio.insecure_channel(gateway_address) as channel:
+        async with open_channel(settings().connection(gateway_address)) as channel:
             async for message in deployment_pb2_grpc.DeploymentServiceStub(channel).WatchDeployments(watch):
                 watched = next((each for each in message.policies if each.deployment.policy == request.policy), None)
                 if watched is None:

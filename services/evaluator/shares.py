@@ -15,6 +15,7 @@ from services.evaluator.environments import Recipe, check_spaces, close_environm
 from services.evaluator.episodes import Act, Episode, Rollout
 from services.evaluator.players import RANDOM, ConstantAction, Contestant, RandomActions, Requests, ServedPolicy
 from steersman.aio import PolicyClient
+from steersman.settings import settings
 from steersman.v1 import common_pb2
 
 _GROUP = 32
@@ -165,7 +166,9 @@ async def _players(
     # Other episodes are drawn for differently, and the same ones in the same way.
     seeds = [share.seed + share.numbers[group] for group in range(count)]
     if contestant.policy:
-        client = await stack.enter_async_context(PolicyClient(contestant.policy, address=share.gateway_address))
+        client = await stack.enter_async_context(
+            PolicyClient(contestant.policy, connection=settings().connection(share.gateway_address))
+        )
         info = await client.describe()
         return [
             ServedPolicy(

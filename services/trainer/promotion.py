@@ -8,6 +8,7 @@ import time
 import grpc
 
 from services.trainer.tracking import Tracking
+from steersman.client import open_channel
 from steersman.errors import SteersmanError, UnavailableError, from_rpc_error
 from steersman.settings import settings
 from steersman.v1 import (
@@ -43,7 +44,7 @@ def promote_if_better(run: trainer_pb2.Run, version: int, tracking: Tracking) ->
     """
     than = run.spec.publishing.promote_if_better_than
     try:
-        with grpc.insecure_channel(settings().gateway_address) as channel:
+        with open_channel(settings().connection(settings().gateway_address)) as channel:
             deployments = deployment_pb2_grpc.DeploymentServiceStub(channel)
             deployment = _deployment(deployments, run.spec.policy)
             _until_loaded(policy_pb2_grpc.PolicyServiceStub(channel), run.spec.policy, version)
@@ -113,7 +114,7 @@ def _compare(run: trainer_pb2.Run, version: int, than: str) -> evaluator_pb2.Com
         seed=spec.seed,
         sequential=True,
     )
-    with grpc.insecure_channel(settings().evaluator_address) as channel:
+    with open_channel(settings().connection(settings().evaluator_address)) as channel:
         stub = evaluator_pb2_grpc.EvaluatorServiceStub(channel)
         *_, last = stub.Compare(request, timeout=_COMPARE_SECONDS)
     comparison: evaluator_pb2.Comparison = last.comparison

@@ -11,6 +11,7 @@ import grpc
 from services.common.bundle import read_bundle
 from services.trainer import registry
 from services.trainer.tracking import Tracking
+from steersman.client import open_channel
 from steersman.settings import settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, trainer_pb2
 
@@ -70,7 +71,7 @@ def _deploy(policy: str, version: int, alias: str) -> None:
     Raises:
         grpc.RpcError: If the gateway cannot be reached or refuses.
     """
-    with grpc.insecure_channel(settings().gateway_address) as channel:
+    with open_channel(settings().connection(settings().gateway_address)) as channel:
         gateway = deployment_pb2_grpc.DeploymentServiceStub(channel)
         point = deployment_pb2.SetAliasRequest(policy=policy, alias=alias, version=version)
         try:

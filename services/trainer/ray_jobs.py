@@ -20,6 +20,7 @@ from typing import Any, Self
 import httpx
 
 from services.trainer.queue import Wait, waits
+from steersman.addresses import is_loopback_url
 from steersman.errors import UnavailableError
 from steersman.settings import Settings
 
@@ -71,9 +72,11 @@ class RayJobs:
     def __init__(self, url: str, token_file: Path) -> None:
         self._url = url
         self._token_file = token_file
-        # No proxies: the dashboard is on this machine or in this network.
+        # A proxy in the environment is meant for other machines.
         self._http = httpx.AsyncClient(
-            base_url=url, timeout=httpx.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_TIMEOUT_SECONDS), trust_env=False
+            base_url=url,
+            timeout=httpx.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_TIMEOUT_SECONDS),
+            trust_env=not is_loopback_url(url),
         )
 
     async def __aenter__(self) -> Self:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -23,11 +24,17 @@ class Format:
         observation: The tensors of an observation.
         action: The tensors of an action.
         takes_reward: Whether the policy also takes the reward of the step before.
+        answer_bytes: Bytes of an action and the state after it, for one observation.
+        extra_bytes: The same for each extra, by name.
+        unbounded_spaces: The spaces without the bounds of their boxes, as bytes to compare.
     """
 
     observation: spaces.Layout
     action: spaces.Layout
     takes_reward: bool
+    answer_bytes: int
+    extra_bytes: Mapping[str, int]
+    unbounded_spaces: tuple[bytes, bytes]
 
     @classmethod
     def of(cls, spec: common_pb2.PolicySpec) -> Self:
@@ -52,7 +59,14 @@ class Format:
             spaces.layout(spec.observation_space, spaces.OBSERVATION),
             spaces.layout(spec.action_space, spaces.ACTION),
             takes_reward,
+            sum(map(_bytes, (*spec.action_tensors, *spec.state_tensors))),
+            {extra.name: _bytes(extra) for extra in spec.extra_tensors},
+            (_unbounded(spec.observation_space), _unbounded(spec.action_space)),
         )
+
+    def has_spaces_of(self, other: Format) -> bool:
+        """Tells whether samples of the other's spaces are samples of this one's, but for the bounds of boxes."""
+        return self.unbounded_spaces == other.unbounded_spaces and self.takes_reward == other.takes_reward
 
     @cached_property
     def limits(self) -> tuple[spaces.Limits, ...]:
@@ -94,6 +108,29 @@ def _rewards(reward: npt.ArrayLike | None, axes: tuple[int, ...]) -> npt.NDArray
     if rewards.shape != axes:
         raise InvalidArgumentError(f"expected the reward of the step before, {wanted}, got shape {list(rewards.shape)}")
     return rewards
+
+
+def _unbounded(space: common_pb2.Space) -> bytes:
+    """Writes a space without the bounds of its boxes."""
+    copy = common_pb2.Space()
+    copy.CopyFrom(space)
+    parts = [copy]
+    while parts:
+        part = parts.pop()
+        kind = part.WhichOneof("kind")
+        if kind == "box":
+            part.box.ClearField("low")
+            part.box.ClearField("high")
+        elif kind == "dict":
+            parts += [named.space for named in part.dict.parts]
+        elif kind == "tuple":
+            parts += part.tuple.parts
+    return copy.SerializeToString(deterministic=True)
+
+
+def _bytes(spec: common_pb2.TensorSpec) -> int:
+    dtype = tensors.NUMPY_DTYPES.get(spec.dtype)
+    return (dtype.itemsize if dtype else 0) * math.prod(spec.shape)
 
 
 def _names(specs: Iterable[common_pb2.TensorSpec]) -> list[str]:

@@ -12,13 +12,16 @@ import numpy.typing as npt
 
 from steersman import spaces, tensors
 from steersman._client.formats import Format
-from steersman.errors import FailedPreconditionError, InvalidArgumentError
+from steersman.errors import MAX_MESSAGE_VARIABLE, FailedPreconditionError, InvalidArgumentError, MessageTooLargeError
 from steersman.extras import EXTRAS, write_extras
 from steersman.policy_names import names_a_version
 from steersman.v1 import common_pb2, policy_pb2
 
 State = tuple[npt.NDArray[np.uint8], ...]
 """Recurrent state, as Stable-Baselines3 passes it around; opaque bytes to the client."""
+
+_ENVELOPE_BYTES = 64
+"""What a message of a stream has besides the request, at most."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class PolicyInfo:
     def format(self) -> Format:
         """What travels between a client and the policy, prepared for many requests."""
         return Format.of(self.spec)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a step needs the state of the step before."""
+        return bool(self.spec.state_tensors)
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class ActOptions:
-    """How to choose an action, and what to bring besides.
+    """How an action is chosen, and what the answer brings besides.
 
     Attributes:
-        state: For a policy with memory, the state of the last answer; empty in the first request of an episode.
-        episode_start: For a policy with memory, which observations begin an episode.
+        state: The state of the last answer, as it came; empty in the first request of an episode. It is always sent, so
+            that a policy which gains memory while it is served has it from its first answer on.
+        episode_start: Which observations begin an episode, so that their state is not used.
         deterministic: Whether to take the greedy action instead of drawing one.
         seed: Seed of the draw; None for a random one.
         extras: What to bring besides the action, among `steersman.extras.EXTRAS`.
@@ -91,6 +100,7 @@ def act_request(
     *,
     reward: npt.ArrayLike | None = None,
     validate: bool = False,
+    max_bytes: int | None = None,
 ) -> policy_pb2.ActRequest:
     """Makes the request for one observation, or for a batch of them.
 
@@ -101,21 +111,41 @@ def act_request(
         options: How to choose the action, and what to bring besides.
         reward: The reward of the step before, for a policy that takes it.
         validate: Whether to check that each observation lies in the policy's observation space.
+        max_bytes: Largest message that is sent or taken; None for any.
 
     Raises:
+        MessageTooLargeError: If the request, or the answer to it, is larger than a message may be.
         InvalidArgumentError: If the observation or the reward does not fit, or an extra is unknown.
     """
     arrays = info.format.encode(observation, reward, validate=validate)
-    request = policy_pb2.ActRequest(policy=policy, state=options.state)
+    request = policy_pb2.ActRequest(policy=policy)
     for name, array in arrays.items():
         tensors.encode_into(array, request.observation[name])
-    if options.episode_start is not None and info.spec.state_tensors:
-        request.episode_start.extend(np.atleast_1d(np.asarray(options.episode_start, bool)).tolist())
+    if options.state:
+        _write_state(request, options)
     if not options.deterministic or options.extras:
         _write_options(request.options, options)
     if options.batch_priority:
         request.priority = policy_pb2.PRIORITY_BATCH
+    if max_bytes is not None:
+        axes = spaces.batch_axes(arrays, info.format.observation)
+        extra_bytes = sum([info.format.extra_bytes.get(name, 0) for name in options.extras])
+        _check_sizes(
+            request,
+            array_bytes=sum([array.nbytes for array in arrays.values()]),
+            answer_bytes=(axes[0] if axes else 1) * (info.format.answer_bytes + extra_bytes),
+            max_bytes=max_bytes,
+        )
     return request
+
+
+def _write_state(request: policy_pb2.ActRequest, options: ActOptions) -> None:
+    if options.episode_start is not None:
+        starts = np.atleast_1d(np.asarray(options.episode_start, bool))
+        if starts.all():
+            return  # nothing of the state is used: the same as none, but for a policy that has lost its memory
+        request.episode_start.extend(starts.tolist())
+    request.state = options.state
 
 
 def _write_options(message: common_pb2.ActOptions, options: ActOptions) -> None:
@@ -126,6 +156,25 @@ def _write_options(message: common_pb2.ActOptions, options: ActOptions) -> None:
         if name not in EXTRAS:
             raise InvalidArgumentError(f"expected extras among {EXTRAS}, got {name!r}")
     write_extras(message, options.extras)
+
+
+def _check_sizes(request: policy_pb2.ActRequest, *, array_bytes: int, answer_bytes: int, max_bytes: int) -> None:
+    """Refuses what gRPC would refuse, before it is sent: repeating it cannot help, and a stream would break.
+
+    Raises:
+        MessageTooLargeError: If the request, or the answer to it, is larger than a message may be.
+    """
+    limit = max_bytes - _ENVELOPE_BYTES
+    request_bytes = array_bytes + len(request.state)
+    if request_bytes > limit // 2:
+        # The exact size costs as much as sending, so it is counted for large messages only.
+        request_bytes = request.ByteSize()
+    for what, found in (("a request of", request_bytes), ("a request with an answer of", answer_bytes)):
+        if found > limit:
+            raise MessageTooLargeError(
+                f"expected messages of at most {max_bytes} bytes ({MAX_MESSAGE_VARIABLE}, or max_message_bytes of "
+                f"ConnectionOptions), got {what} {found} bytes; send smaller batches, or raise the limit on both sides"
+            )
 
 
 def read_answer(response: policy_pb2.ActResponse, info: PolicyInfo) -> Answer:
@@ -149,21 +198,15 @@ def read_answer(response: policy_pb2.ActResponse, info: PolicyInfo) -> Answer:
     )
 
 
-def predict_options(
-    spec: common_pb2.PolicySpec,
-    state: State | None,
-    episode_start: npt.ArrayLike | None,
-    deterministic: bool,
-) -> ActOptions:
+def predict_options(state: State | None, episode_start: npt.ArrayLike | None, deterministic: bool) -> ActOptions:
     """Translates the arguments of Stable-Baselines3's `predict`.
 
     Args:
-        spec: What the policy takes.
         state: The state that the last call gave; None at the start.
         episode_start: Which elements begin an episode.
         deterministic: Whether to take greedy actions.
     """
-    if not spec.state_tensors or not state:
+    if not state:
         return ActOptions(deterministic=deterministic)
     return ActOptions(state=state[0].tobytes(), episode_start=episode_start, deterministic=deterministic)
 
@@ -174,19 +217,24 @@ def predict_answer(answer: Answer) -> tuple[spaces.Sample, State | None]:
     return answer.action, state
 
 
-def read_policy(policy: policy_pb2.Policy, address: str) -> PolicyInfo:
-    """Picks the version that an address means from a policy's description.
+def read_policy(policy: policy_pb2.Policy, address: str) -> tuple[PolicyInfo, Mapping[int, PolicyInfo]]:
+    """Reads a policy's description.
 
     Args:
         policy: As the gateway describes it.
-        address: "name" or "name:version", for the error message.
+        address: "name", "name:version" or "name@alias".
+
+    Returns:
+        The version that the address means, and all that are described, by number.
 
     Raises:
         FailedPreconditionError: If no version is loaded.
     """
+    described = {entry.version: PolicyInfo(policy.name, entry.version, entry.spec) for entry in policy.versions}
     # For an address that names a version the gateway lists that version alone.
     wanted = policy.versions[0].version if names_a_version(address) and policy.versions else policy.default_version
-    for version in policy.versions:
-        if version.version == wanted:
-            return PolicyInfo(policy.name, version.version, version.spec)
-    raise FailedPreconditionError(f"expected policy {address!r} to be loaded, but its replicas are still loading it")
+    if wanted not in described:
+        raise FailedPreconditionError(
+            f"expected policy {address!r} to be loaded, but its replicas are still loading it"
+        )
+    return described[wanted], described

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from steersman import PolicyClient, spaces
-from steersman.cli.connection import configured, explained
+from steersman.cli.connection import configured, connection_to, explained
 from steersman.cli.output import JsonOption, print_json, say
+from steersman.client import DEFAULT_TIMEOUT_SECONDS
 from steersman.errors import InvalidArgumentError
 
 
@@ -38,8 +39,8 @@ def act(
     """
     sample = _read("observation", observation)
     previous = None if reward is None else _read("reward", reward)
-    address = configured().gateway_address
-    with explained("gateway", address), PolicyClient(policy, address=address) as client:
+    connection = connection_to(configured().gateway_address, DEFAULT_TIMEOUT_SECONDS)
+    with explained(), PolicyClient(policy, connection=connection) as client:
         client.describe()  # so that it does not count
         asked = time.perf_counter()
         answer = client.request(sample, reward=previous)

@@ -19,6 +19,7 @@ from steersman.cli import (
     top,
     train,
 )
+from steersman.cli.timeout import with_timeout
 
 app = typer.Typer(
     help="Train policies, serve them, and know how good they are.",
@@ -28,24 +29,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(train.train)
+app.command()(with_timeout(train.train))
 app.add_typer(runs.app, name="runs")
-app.command()(run_commands.resume)
-app.command()(run_commands.logs)
-app.command()(run_commands.tensorboard)
-app.command()(deployments.deploy)
-app.command()(deployments.undeploy)
-app.command()(deployments.policies)
+app.command()(with_timeout(run_commands.resume))
+app.command()(with_timeout(run_commands.logs))
+app.command()(with_timeout(run_commands.tensorboard))
+app.command()(deployments.deploy)  # whose own timeout is for what it waits for
+app.command()(with_timeout(deployments.undeploy))
+app.command()(with_timeout(deployments.policies))
 app.add_typer(policy.app, name="policy")
-app.command()(top.top)
-app.command()(routes.route)
-app.command()(routes.alias)
-app.command()(routes.promote)
-app.command()(routes.rollback)
-app.command()(routes.audit)
-app.command()(act.act)
-app.command()(evaluate.evaluate)
-app.command()(compare.compare)
-app.command()(record.record)
+app.command()(with_timeout(top.top))
+app.command()(with_timeout(routes.route))
+app.command()(with_timeout(routes.alias))
+app.command()(with_timeout(routes.promote))
+app.command()(with_timeout(routes.rollback))
+app.command()(with_timeout(routes.audit))
+app.command()(with_timeout(act.act))
+app.command()(with_timeout(evaluate.evaluate))
+app.command()(with_timeout(compare.compare))
+app.command()(with_timeout(record.record))
 app.command()(serve.serve)
-app.command()(status.status)
+app.command()(with_timeout(status.status))

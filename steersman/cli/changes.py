@@ -9,16 +9,14 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from steersman.cli.connection import CALL_SECONDS, actor
+from steersman._client.failures import is_lost
+from steersman.cli.connection import actor, call_seconds
 from steersman.cli.output import note
 
 _AGAIN_SECONDS = 15.0
 """How long it is asked again: a gateway that is replaced takes a few seconds."""
 
 _PAUSE_SECONDS = 0.5
-
-# What gRPC says where the connection ends in the middle of a call.
-_LOST = ("stream removed", "socket closed", "connection reset", "cancelling all calls", "goaway", "transport closed")
 
 
 class ChangeRequest(Protocol):
@@ -42,22 +40,18 @@ def make_change(call: Callable[..., _Response], request: _Request) -> _Response:
         grpc.RpcError: If the change is refused, or there is no answer.
     """
     request.request_id = uuid.uuid4().hex
-    arguments: dict[str, Any] = {"timeout": CALL_SECONDS, "metadata": actor()}
+    arguments: dict[str, Any] = {"timeout": call_seconds(), "metadata": actor()}
     give_up = 0.0
     while True:
         try:
             return call(request, **arguments)
         except grpc.RpcError as error:
-            if not give_up and _was_lost(error):
+            if not give_up and is_lost(error):
                 note("The connection was lost before there was an answer; asking again.")
                 give_up = time.monotonic() + _AGAIN_SECONDS
             if not _is_unavailable(error) or time.monotonic() > give_up:
                 raise
             time.sleep(_PAUSE_SECONDS)
-
-
-def _was_lost(error: grpc.RpcError) -> bool:
-    return _is_unavailable(error) and isinstance(error, grpc.Call) and (error.details() or "").lower().startswith(_LOST)
 
 
 def _is_unavailable(error: grpc.RpcError) -> bool:

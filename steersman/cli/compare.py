@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from google.protobuf import json_format
 
+from steersman.cli import panels
 from steersman.cli.connection import configured, connect, events, numbers_that_fit
 from steersman.cli.evaluate import show_progress
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
@@ -33,6 +34,7 @@ ReturnBoundsOption = Annotated[
     typer.Option(
         metavar="LOW,HIGH",
         help="What every return is within; then the error rate holds for any differences, with wider intervals.",
+        rich_help_panel=panels.STATISTICS,
     ),
 ]
 
@@ -41,16 +43,31 @@ def compare(
     policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="Which policy may be better.")],
     baseline: Annotated[str, typer.Argument(metavar="BASELINE", help='Than which one; or "random" or "constant".')],
     episodes: Annotated[int, typer.Option(min=1, help="Episodes that each plays; at most, if sequential.")] = 100,
-    environment: Annotated[str, typer.Option(help="Gymnasium id. Default: the one that it was trained in.")] = "",
+    environment: Annotated[
+        str,
+        typer.Option(help="Gymnasium id. Default: the one that it was trained in.", rich_help_panel=panels.ENVIRONMENT),
+    ] = "",
     environment_setting: Annotated[
         list[str] | None,
-        typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
+        typer.Option(
+            "--environment-set",
+            metavar="NAME=VALUE",
+            help="Argument of the environment; may be repeated.",
+            rich_help_panel=panels.ENVIRONMENT,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Both play episode i after a reset with seed + i.")] = 0,
     sequential: Annotated[
-        bool, typer.Option("--sequential", help="Stop when it can be told; from 160 episodes on, with bounds from 40.")
+        bool,
+        typer.Option(
+            "--sequential",
+            help="Stop when it can be told; from 160 episodes on, with bounds from 40.",
+            rich_help_panel=panels.STATISTICS,
+        ),
     ] = False,
-    error_rate: Annotated[float, typer.Option(help="Probability of calling a difference that is none.")] = 0.05,
+    error_rate: Annotated[
+        float, typer.Option(help="Probability of calling a difference that is none.", rich_help_panel=panels.STATISTICS)
+    ] = 0.05,
     return_bounds: ReturnBoundsOption = "",
     wrapper: WrapperOption = None,
     working_dir: WorkingDirOption = "",

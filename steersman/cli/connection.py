@@ -10,25 +10,29 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 
-from steersman.errors import InvalidArgumentError, SteersmanError, UnavailableError, from_rpc_error
+from steersman._client.failures import NOT_LISTENING, failure
+from steersman.client import ConnectionOptions, RetryPolicy, open_channel
+from steersman.errors import ConnectionLostError, InvalidArgumentError, SteersmanError, UnreachableError
 
 if TYPE_CHECKING:
     from steersman.settings import Settings
 
-CALL_SECONDS = 60.0
-"""How long a call may take that is no stream. A first deployment starts Ray Serve, which takes a while."""
+# A first deployment starts Ray Serve, which takes a while.
+_CALL_SECONDS = 60.0
 
-# What gRPC itself says where no server answers: its status is the same as that of a server that says so.
-_NOT_REACHED = (
-    "failed to connect",
-    "connections to all backends failing",  # the client SDK's channels, which know several addresses
-    "errors resolving",
-    "dns resolution failed",
-)
+_CONNECT_SECONDS = 5.0
+
+_timeout: ContextVar[float | None] = ContextVar("timeout", default=None)
+
+_START = "start everything with: make up"
+_SEE = "see what is up with: steersman status"
+
 _Event = TypeVar("_Event", covariant=True)
 
 
@@ -40,9 +44,6 @@ class Stream(Protocol[_Event]):
 
     def cancel(self) -> object:
         """Ends it."""
-
-
-_LOST = ("stream removed", "socket closed", "connection reset", "cancelling all calls", "goaway")
 
 
 def configured() -> Settings:
@@ -79,22 +80,51 @@ def actor() -> tuple[tuple[str, str], ...]:
     return (("x-steersman-actor", who),)
 
 
+def choose_timeout(seconds: float | None) -> None:
+    """Takes note of the timeout that this command was given; None for the defaults."""
+    _timeout.set(seconds)
+
+
+def call_seconds(default: float = _CALL_SECONDS) -> float:
+    """Gives the seconds that a call may take that is no stream.
+
+    Args:
+        default: If the command was given no timeout.
+    """
+    chosen = _timeout.get()
+    return default if chosen is None else chosen
+
+
+def connection_to(address: str, default: float = _CALL_SECONDS) -> ConnectionOptions:
+    """Says how to connect to an address.
+
+    Args:
+        address: One of the settings.
+        default: Seconds for a call, if the command was given no timeout.
+    """
+    options = configured().connection(address)
+    return replace(options, timeout=call_seconds(default), connect_timeout=call_seconds(_CONNECT_SECONDS))
+
+
 @contextmanager
-def connect(service: str, address: str) -> Iterator[grpc.Channel]:
+def connect(service: str, address: str, default: float = _CALL_SECONDS) -> Iterator[grpc.Channel]:
     """Connects to a service.
 
     Args:
         service: Its name, for messages: "gateway", "trainer" or "evaluator".
         address: Where it listens.
+        default: Seconds for a call, if the command was given no timeout.
 
     Raises:
         SteersmanError: What a call in the block failed with.
     """
-    with explained(service, address), grpc.insecure_channel(address) as channel:
+    # Who waits for a command learns more from an error now than from the same one after some attempts.
+    options = replace(connection_to(address, default), retry=RetryPolicy(max_attempts=1))
+    with explained(), open_channel(options) as channel:
         try:
             yield channel
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+            raise failure(error, options, options.timeout, service=service) from None
 
 
 def events(stream: Stream[_Event]) -> Iterator[_Event]:
@@ -135,27 +165,26 @@ def events(stream: Stream[_Event]) -> Iterator[_Event]:
 
 
 @contextmanager
-def explained(service: str, address: str) -> Iterator[None]:
-    """Tells a service that is not there, or has gone, from one that says it cannot.
-
-    Args:
-        service: Its name, for messages.
-        address: Where it listens.
+def explained() -> Iterator[None]:
+    """Says what to do where a service is not there, has gone, or is silent.
 
     Raises:
-        UnavailableError: If nobody listens there, or the connection is lost.
+        UnreachableError: If nobody answers at its address.
+        ConnectionLostError: If the connection is lost.
+        DeadlineExceededError: If an answer does not come in time.
     """
     try:
         yield
-    except UnavailableError as error:
-        words = str(error).lower()
-        if words.startswith(_NOT_REACHED):
-            raise UnavailableError(f"cannot reach the {service} at {address}; start everything with: make up") from None
-        if words.startswith(_LOST):
-            raise UnavailableError(
-                f"lost the connection to the {service} at {address}; see what is up with: steersman status"
-            ) from None
-        raise
+    except UnreachableError as error:
+        raise UnreachableError(f"{error}; {_advice(str(error))}") from None
+    except ConnectionLostError as error:
+        raise ConnectionLostError(f"{error}; {_SEE}") from None
+
+
+def _advice(said: str) -> str:
+    if "proxy" in said:
+        return "name the address in no_proxy if it is to be reached directly"
+    return _START if NOT_LISTENING in said else _SEE
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from typing import Annotated
 import grpc
 import typer
 
+from steersman.cli import panels
 from steersman.cli.changes import make_change
-from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
+from steersman.cli.connection import call_seconds, configured, connect, numbers_that_fit
 from steersman.cli.output import (
     JsonOption,
     RevisionOption,
@@ -32,18 +33,34 @@ _NO_RAY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.FAILED_PRECONDITION}
 
 def deploy(
     policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="The newest version if none is named.")],
-    replicas: Annotated[int, typer.Option(min=0, help="Exactly so many replicas; 0 keeps what there is, or 1.")] = 0,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Exactly so many replicas; 0 keeps what there is, or 1.", rich_help_panel=panels.REPLICAS
+        ),
+    ] = 0,
     min_replicas: Annotated[
-        int | None, typer.Option(min=0, help="The fewest replicas; with 0 there are none while nobody asks.")
+        int | None,
+        typer.Option(
+            min=0, help="The fewest replicas; with 0 there are none while nobody asks.", rich_help_panel=panels.REPLICAS
+        ),
     ] = None,
-    max_replicas: Annotated[int | None, typer.Option(min=1, help="The most replicas; load decides.")] = None,
-    replica_cpus: Annotated[float | None, typer.Option(min=0, help="Logical CPUs for each, as 0.5.")] = None,
-    replica_gpus: Annotated[float | None, typer.Option(min=0, help="Logical GPUs for each, as 0.25.")] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, help="The most replicas; load decides.", rich_help_panel=panels.REPLICAS)
+    ] = None,
+    replica_cpus: Annotated[
+        float | None, typer.Option(min=0, help="Logical CPUs for each, as 0.5.", rich_help_panel=panels.REPLICAS)
+    ] = None,
+    replica_gpus: Annotated[
+        float | None, typer.Option(min=0, help="Logical GPUs for each, as 0.25.", rich_help_panel=panels.REPLICAS)
+    ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Folder of a bundle that is not registered; needs a version.")
     ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until every replica has the version.")] = True,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 120.0,
+    wait: Annotated[
+        bool, typer.Option(help="Wait until every replica has the version.", rich_help_panel=panels.WAITING)
+    ] = True,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait.", rich_help_panel=panels.WAITING)] = 120.0,
     revision: RevisionOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -116,7 +133,7 @@ def policies(as_json: JsonOption = False) -> None:
     with connect("gateway", configured().gateway_address) as channel:
         served = (
             policy_pb2_grpc.PolicyServiceStub(channel)
-            .ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=CALL_SECONDS)
+            .ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=call_seconds())
             .policies
         )
         listed = _list_deployments(deployment_pb2_grpc.DeploymentServiceStub(channel))
@@ -155,7 +172,7 @@ def policies(as_json: JsonOption = False) -> None:
 def _list_deployments(stub: deployment_pb2_grpc.DeploymentServiceStub) -> deployment_pb2.ListDeploymentsResponse:
     """Lists deployments; without Ray there are none, though there may be policies."""
     try:
-        return stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS)
+        return stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=call_seconds())
     except grpc.RpcError as error:
         if isinstance(error, grpc.Call) and error.code() in _NO_RAY:
             return deployment_pb2.ListDeploymentsResponse(problems=[error.details() or error.code().name])
@@ -189,7 +206,7 @@ def wait_until_ready(
                 raise UnavailableError(f"{name} is not ready after {timeout:g} s: it {waits}")
             view.update(task, description=f"{name} {waits}")
             time.sleep(_POLL_SECONDS)
-            listed = stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments
+            listed = stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=call_seconds()).deployments
             deployment = next((entry for entry in listed if entry.policy == deployment.policy), deployment)
     return deployment
 

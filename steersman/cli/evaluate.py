@@ -12,6 +12,7 @@ import typer
 from google.protobuf import json_format
 from rich.progress import Progress, TaskID
 
+from steersman.cli import panels
 from steersman.cli.connection import configured, connect, events, numbers_that_fit
 from steersman.cli.disturbances import parse_disturbance, print_curves
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
@@ -28,12 +29,22 @@ def evaluate(
         str, typer.Argument(metavar="POLICY[:VERSION]", help="Which policy; none with --suite.", show_default=False)
     ] = "",
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to play.")] = 20,
-    environment: Annotated[str, typer.Option(help="Gymnasium id. Default: the one that it was trained in.")] = "",
+    environment: Annotated[
+        str,
+        typer.Option(help="Gymnasium id. Default: the one that it was trained in.", rich_help_panel=panels.ENVIRONMENT),
+    ] = "",
     environment_setting: Annotated[
         list[str] | None,
-        typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
+        typer.Option(
+            "--environment-set",
+            metavar="NAME=VALUE",
+            help="Argument of the environment; may be repeated.",
+            rich_help_panel=panels.ENVIRONMENT,
+        ),
     ] = None,
-    num_environments: Annotated[int, typer.Option(min=0, help="Environments side by side; 0: up to 64.")] = 0,
+    num_environments: Annotated[
+        int, typer.Option(min=0, help="Environments side by side; 0: up to 64.", rich_help_panel=panels.RESOURCES)
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Episode i is reset with seed + i.")] = 0,
     against: Annotated[
         list[str] | None,
@@ -43,14 +54,30 @@ def evaluate(
     ] = None,
     step_timeout: Annotated[
         float,
-        typer.Option(min=0, help="Seconds that an environment may take for a step; 0 for the evaluator's setting."),
+        typer.Option(
+            min=0,
+            help="Seconds that an environment may take for a step; 0 for the evaluator's setting.",
+            rich_help_panel=panels.RESOURCES,
+        ),
     ] = 0.0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that play; 0 for as many as make sense.")] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Processes that play; 0 for as many as make sense.", rich_help_panel=panels.RESOURCES),
+    ] = 0,
     on_cluster: Annotated[
-        bool, typer.Option("--on-cluster", help="Play in Ray tasks instead of processes of the evaluator's machine.")
+        bool,
+        typer.Option(
+            "--on-cluster",
+            help="Play in Ray tasks instead of processes of the evaluator's machine.",
+            rich_help_panel=panels.RESOURCES,
+        ),
     ] = False,
     suite: Annotated[
-        Path | None, typer.Option(help="TOML file with policies and environments; gives one table. See docs.")
+        Path | None,
+        typer.Option(
+            help="TOML file with policies and environments; gives one table. See docs.",
+            rich_help_panel=panels.OTHER_EVALUATIONS,
+        ),
     ] = None,
     disturb: Annotated[
         list[str] | None,
@@ -58,12 +85,16 @@ def evaluate(
             metavar="WHAT=STRENGTH,...",
             help="Play again in harder environments: noise=DEVIATION of observations, drop=PROBABILITY and delay=STEPS "
             "of actions, or an attribute and its factors, such as gravity=0.5,2; may be repeated.",
+            rich_help_panel=panels.DISTURBANCES,
         ),
     ] = None,
     video: Annotated[
         int,
         typer.Option(
-            min=0, metavar="N", help="Film so many episodes; 3 are the best, the median and the worst. Needs --keep."
+            min=0,
+            metavar="N",
+            help="Film so many episodes; 3 are the best, the median and the worst. Needs --keep.",
+            rich_help_panel=panels.DISTURBANCES,
         ),
     ] = 0,
     wrapper: WrapperOption = None,
@@ -72,11 +103,23 @@ def evaluate(
     shadow: Annotated[
         bool,
         typer.Option(
-            "--shadow", help="Play nothing, but tell how the route's shadow does with copies of live requests."
+            "--shadow",
+            help="Play nothing, but tell how the route's shadow does with copies of live requests.",
+            rich_help_panel=panels.OTHER_EVALUATIONS,
         ),
     ] = False,
-    seconds: Annotated[float, typer.Option(min=0, help="With --shadow: for how long; 0 for 60.")] = 0.0,
-    compared: Annotated[int, typer.Option(min=0, help="With --shadow: or until so many requests are compared.")] = 0,
+    seconds: Annotated[
+        float,
+        typer.Option(min=0, help="With --shadow: for how long; 0 for 60.", rich_help_panel=panels.OTHER_EVALUATIONS),
+    ] = 0.0,
+    compared: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="With --shadow: or until so many requests are compared.",
+            rich_help_panel=panels.OTHER_EVALUATIONS,
+        ),
+    ] = 0,
     keep: Annotated[bool, typer.Option(help="Keep the report with the policy's version in MLflow.")] = True,
     as_json: JsonOption = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from steersman.cli.compare import difference_in_words, run_comparison, verdict_in_words
-from steersman.cli.connection import CALL_SECONDS, configured, connect
+from steersman.cli.connection import call_seconds, configured, connect
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.policy_names import Address
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, evaluator_pb2
@@ -69,6 +69,6 @@ def reason(comparison: evaluator_pb2.Comparison) -> str:
 def _revision(policy: str) -> int:
     with connect("gateway", configured().gateway_address) as channel:
         stub = deployment_pb2_grpc.DeploymentServiceStub(channel)
-        listed = stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=CALL_SECONDS).deployments
+        listed = stub.ListDeployments(deployment_pb2.ListDeploymentsRequest(), timeout=call_seconds()).deployments
     # What is not deployed has no revision; promoting it says so.
     return next((deployment.revision for deployment in listed if deployment.policy == policy), 0)

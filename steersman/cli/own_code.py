@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from steersman.cli import panels
 from steersman.cli.train import here_or_uri, parse_wrapper
 from steersman.v1 import evaluator_pb2
 
@@ -14,15 +15,24 @@ WrapperOption = Annotated[
     typer.Option(
         metavar="PACKAGE.MODULE:NAME[{...}]",
         help="Wrapper around the environment, the innermost first, with its arguments as JSON; may be repeated.",
+        rich_help_panel=panels.ENVIRONMENT,
     ),
 ]
 WorkingDirOption = Annotated[
     str,
-    typer.Option(metavar="FOLDER", help="Code of your own: a folder or .zip on the evaluator's machine, or a URI."),
+    typer.Option(
+        metavar="FOLDER",
+        help="Code of your own: a folder or .zip on the evaluator's machine, or a URI.",
+        rich_help_panel=panels.ENVIRONMENT,
+    ),
 ]
 PyModuleOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="FOLDER", help="A Python package of your own, likewise; may be repeated."),
+    typer.Option(
+        metavar="FOLDER",
+        help="A Python package of your own, likewise; may be repeated.",
+        rich_help_panel=panels.ENVIRONMENT,
+    ),
 ]
 
 

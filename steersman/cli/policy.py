@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from steersman import spaces, tensors
-from steersman.cli.connection import CALL_SECONDS, configured, connect
+from steersman.cli.connection import call_seconds, configured, connect
 from steersman.cli.output import JsonOption, console, plain, print_json, say
+from steersman.cli.timeout import with_timeout
 from steersman.errors import NotFoundError
 from steersman.policy_names import names_a_version, parse_address
 from steersman.v1 import common_pb2, policy_pb2, policy_pb2_grpc
@@ -26,6 +27,7 @@ def _commands() -> None:
 
 
 @app.command()
+@with_timeout
 def show(
     address: Annotated[
         str, typer.Argument(metavar="POLICY[:VERSION]", help="The version that answers if none is named.")
@@ -42,7 +44,7 @@ def show(
     name = parse_address(address).policy
     with connect("gateway", configured().gateway_address) as channel:
         stub = policy_pb2_grpc.PolicyServiceStub(channel)
-        policy = stub.GetPolicy(policy_pb2.GetPolicyRequest(policy=address), timeout=CALL_SECONDS).policy
+        policy = stub.GetPolicy(policy_pb2.GetPolicyRequest(policy=address), timeout=call_seconds()).policy
     version = _choose(policy, address)
     provenance = json_format.MessageToDict(version.provenance)
     if as_json:

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from steersman.cli.connection import configured, explained
+from steersman.cli import panels
+from steersman.cli.connection import configured, connection_to, explained
 from steersman.cli.output import JsonOption, print_json, progress, say
 from steersman.cli.train import parse_settings
-from steersman.client import PolicyClient
+from steersman.client import DEFAULT_TIMEOUT_SECONDS, PolicyClient
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.recording import Predictor
 from steersman.recording import record as record_episodes
@@ -21,17 +22,38 @@ def record(
     environment: Annotated[str, typer.Argument(help="Gymnasium id, such as CartPole-v1.")],
     folder: Annotated[Path, typer.Argument(help="Folder for the dataset; made if it does not exist.")],
     policy: Annotated[
-        str, typer.Option(metavar="POLICY[:VERSION]", help="Served policy that plays. Default: random actions.")
+        str,
+        typer.Option(
+            metavar="POLICY[:VERSION]",
+            help="Served policy that plays. Default: random actions.",
+            rich_help_panel=panels.ACTIONS,
+        ),
     ] = "",
     episodes: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
-    sample: Annotated[bool, typer.Option("--sample", help="Draw the policy's actions, not the greedy ones.")] = False,
+    sample: Annotated[
+        bool,
+        typer.Option(
+            "--sample", help="Draw the policy's actions, not the greedy ones.", rich_help_panel=panels.ACTIONS
+        ),
+    ] = False,
     random_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the steps in which a random action is taken instead.")
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the steps in which a random action is taken instead.",
+            rich_help_panel=panels.ACTIONS,
+        ),
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Episode i is reset with seed + i.")] = 0,
     environment_setting: Annotated[
         list[str] | None,
-        typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
+        typer.Option(
+            "--environment-set",
+            metavar="NAME=VALUE",
+            help="Argument of the environment; may be repeated.",
+            rich_help_panel=panels.ENVIRONMENT,
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -50,13 +72,13 @@ def record(
             f"recording needs the extra `record`: pip install 'steersman[record]' ({error})"
         ) from None
     kwargs = parse_settings(environment_setting or [])
-    address = configured().gateway_address
     try:
         with contextlib.ExitStack() as stack:
             player: Predictor | None = None
             if policy:
-                stack.enter_context(explained("gateway", address))
-                player = stack.enter_context(PolicyClient(policy, address=address))
+                connection = connection_to(configured().gateway_address, DEFAULT_TIMEOUT_SECONDS)
+                stack.enter_context(explained())
+                player = stack.enter_context(PolicyClient(policy, connection=connection))
             view = stack.enter_context(progress())
             task = view.add_task("recording", total=None)
             made = record_episodes(

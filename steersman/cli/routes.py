@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from steersman.cli import panels
 from steersman.cli.changes import make_change
 from steersman.cli.compare import ReturnBoundsOption, difference_in_words, parse_bounds
-from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
+from steersman.cli.connection import call_seconds, configured, connect, numbers_that_fit
 from steersman.cli.deployments import route_in_words
 from steersman.cli.gate import evidence_of_improvement, reason
 from steersman.cli.output import JsonOption, RevisionOption, note, plain, print_json, print_table, say
@@ -85,12 +86,24 @@ def promote(
     address: Annotated[str, typer.Argument(metavar="POLICY:VERSION|POLICY@ALIAS", help="What to promote.")],
     alias: Annotated[str, typer.Option(help="The alias that moves there.")] = "champion",
     if_better_than: Annotated[
-        str, typer.Option(metavar="ALIAS|VERSION", help="Only if it proves to be better than this one.")
+        str,
+        typer.Option(
+            metavar="ALIAS|VERSION",
+            help="Only if it proves to be better than this one.",
+            rich_help_panel=panels.STATISTICS,
+        ),
     ] = "",
     episodes: Annotated[
-        int, typer.Option(min=1, help="The most that each plays to prove it; from 160 on, with bounds from 1.")
+        int,
+        typer.Option(
+            min=1,
+            help="The most that each plays to prove it; from 160 on, with bounds from 1.",
+            rich_help_panel=panels.STATISTICS,
+        ),
     ] = 640,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first of those episodes.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first of those episodes.", rich_help_panel=panels.STATISTICS)
+    ] = 0,
     return_bounds: ReturnBoundsOption = "",
     revision: RevisionOption = 0,
     as_json: JsonOption = False,
@@ -156,7 +169,7 @@ def audit(
     """
     request = deployment_pb2.ListAuditRequest(policy=policy, limit=limit)
     with _gateway() as stub:
-        records = stub.ListAudit(request, timeout=CALL_SECONDS).records
+        records = stub.ListAudit(request, timeout=call_seconds()).records
     if as_json:
         print_json([plain(record) for record in records])
         return

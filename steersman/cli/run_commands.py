@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from steersman.cli.connection import CALL_SECONDS, configured, connect, events
+from steersman.cli.connection import call_seconds, configured, connect, events
 from steersman.cli.output import JsonOption, plain, print_json, say
 from steersman.cli.runs import print_run, watch_run
 from steersman.errors import FailedPreconditionError
@@ -30,7 +30,7 @@ def resume(
     """
     with connect("trainer", configured().trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        run = stub.ResumeRun(trainer_pb2.ResumeRunRequest(id=run_id), timeout=CALL_SECONDS).run
+        run = stub.ResumeRun(trainer_pb2.ResumeRunRequest(id=run_id), timeout=call_seconds()).run
         if not detach:
             run = watch_run(stub, run, run.latest.iteration)
     if not detach:

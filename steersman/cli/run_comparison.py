@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from steersman.cli.connection import CALL_SECONDS, configured, connect, events
+from steersman.cli.connection import call_seconds, configured, connect, events
 from steersman.cli.output import JsonOption, note, plain, print_json, print_table, say
 from steersman.cli.run_view import describe_return, state_name
 from steersman.errors import FailedPreconditionError
@@ -28,7 +28,7 @@ def compare(
     """
     with connect("trainer", configured().trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        runs = [stub.GetRun(trainer_pb2.GetRunRequest(id=name), timeout=CALL_SECONDS).run for name in (first, second)]
+        runs = [stub.GetRun(trainer_pb2.GetRunRequest(id=name), timeout=call_seconds()).run for name in (first, second)]
         curves = [_iterations(stub, run) for run in runs]
     different = differences(plain(runs[0].spec), plain(runs[1].spec))
     draw(plot, runs, curves)

@@ -7,25 +7,27 @@ from typing import Annotated
 import grpc
 import typer
 
-from steersman.cli.connection import CALL_SECONDS, configured, connect, events, numbers_that_fit
+from steersman.cli.connection import call_seconds, configured, connect, events, numbers_that_fit
 from steersman.cli.output import JsonOption, live, note, plain, print_json, print_table, progress
 from steersman.cli.run_comparison import compare
 from steersman.cli.run_view import RunView, describe_return, state_name
 from steersman.cli.sweep import TRIAL_COLUMNS, trial_rows
+from steersman.cli.timeout import with_timeout
 from steersman.errors import InternalError
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
 app = typer.Typer(invoke_without_command=True)
 
-app.command()(compare)
+app.command()(with_timeout(compare))
 
-_STOP_SECONDS = 180
+_STOP_SECONDS = 180.0
 """How long stopping a run may take, its evaluation and export included."""
 
 _RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
 
 @app.callback()
+@with_timeout
 def list_runs(
     context: typer.Context,
     policy: Annotated[str, typer.Option(help="Only runs of this policy.")] = "",
@@ -45,7 +47,7 @@ def list_runs(
     with numbers_that_fit():
         request = trainer_pb2.ListRunsRequest(policy=policy, limit=limit)
     with connect("trainer", configured().trainer_address) as channel:
-        runs = trainer_pb2_grpc.TrainerServiceStub(channel).ListRuns(request, timeout=CALL_SECONDS).runs
+        runs = trainer_pb2_grpc.TrainerServiceStub(channel).ListRuns(request, timeout=call_seconds()).runs
     if as_json:
         print_json([plain(run) for run in runs])
         return
@@ -65,6 +67,7 @@ def list_runs(
 
 
 @app.command()
+@with_timeout
 def show(run_id: _RunArgument, as_json: JsonOption = False) -> None:
     """Shows one run.
 
@@ -73,11 +76,12 @@ def show(run_id: _RunArgument, as_json: JsonOption = False) -> None:
     """
     with connect("trainer", configured().trainer_address) as channel:
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        run = stub.GetRun(trainer_pb2.GetRunRequest(id=run_id), timeout=CALL_SECONDS).run
+        run = stub.GetRun(trainer_pb2.GetRunRequest(id=run_id), timeout=call_seconds()).run
     print_run(run, as_json)
 
 
 @app.command()
+@with_timeout
 def watch(run_id: _RunArgument, as_json: JsonOption = False) -> None:
     """Follows a run until it ends. Ctrl-C stops following, not the run.
 
@@ -90,6 +94,7 @@ def watch(run_id: _RunArgument, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+@with_timeout
 def stop(
     run_id: _RunArgument,
     export: Annotated[
@@ -104,10 +109,12 @@ def stop(
 
         steersman runs stop RUN --export
     """
-    with connect("trainer", configured().trainer_address) as channel, progress() as view:
+    address = configured().trainer_address
+    with connect("trainer", address, _STOP_SECONDS) as channel, progress() as view:
         view.add_task(f"stopping run {run_id}", total=None)
         stub = trainer_pb2_grpc.TrainerServiceStub(channel)
-        run = stub.StopRun(trainer_pb2.StopRunRequest(id=run_id, export=export), timeout=_STOP_SECONDS).run
+        request = trainer_pb2.StopRunRequest(id=run_id, export=export)
+        run = stub.StopRun(request, timeout=call_seconds(_STOP_SECONDS)).run
     print_run(run, as_json)
 
 

@@ -17,8 +17,10 @@ from typing import Annotated
 import grpc
 import typer
 
-from steersman.cli.connection import configured
+from steersman.addresses import without_proxy_on_loopback
+from steersman.cli.connection import configured, connection_to
 from steersman.cli.output import JsonOption, plain, print_json, progress, say
+from steersman.client import open_channel
 from steersman.errors import FailedPreconditionError, InternalError
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
@@ -48,18 +50,23 @@ def serve(
     """
     if importlib.util.find_spec("services") is None:
         raise FailedPreconditionError("expected Steersman's services to be installed: pip install 'steersman[local]'")
+    # Not part of what users import, but there, as was just seen.
+    from services.policy.arguments import read_arguments
+
+    policies = set(read_arguments(bundles))
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_folder_for_sockets()) as folder, _stopped_by_signals():
         replica_address = f"unix:{folder}/replicas"
         environment = os.environ | {
             "STEERSMAN_GATEWAY_REPLICA_ADDRESS": replica_address,
             "STEERSMAN_RAY_DASHBOARD_URL": "",
+            **without_proxy_on_loopback(os.environ),
         }
         gateway_command = [sys.executable, "-m", "services.gateway"]
         replica_command = [sys.executable, "-m", "services.policy", "--gateway", replica_address, *bundles]
         processes = [subprocess.Popen(gateway_command, env=environment)]
         try:
             processes += [subprocess.Popen(replica_command, env=environment) for _ in range(replicas)]
-            _announce(_wait_until_attached(processes, replicas), as_json)
+            _announce(_wait_until_attached(processes, policies, replicas), as_json)
             while True:
                 _check(processes)
                 time.sleep(10 * _POLL_SECONDS)
@@ -76,10 +83,12 @@ def _folder_for_sockets() -> str:
     return usual if len(os.fsencode(longest)) <= _LONGEST_SOCKET_PATH else "/tmp"  # noqa: S108 - a private one is made in it
 
 
-def _wait_until_attached(processes: list[subprocess.Popen[bytes]], replicas: int) -> list[policy_pb2.Policy]:
+def _wait_until_attached(
+    processes: list[subprocess.Popen[bytes]], policies: set[str], replicas: int
+) -> list[policy_pb2.Policy]:
     """Waits until every replica serves every bundle, and gives the policies."""
     deadline = time.monotonic() + _START_SECONDS
-    with progress() as view, grpc.insecure_channel(configured().gateway_address) as channel:
+    with progress() as view, open_channel(connection_to(configured().gateway_address)) as channel:
         view.add_task("starting the gateway and its replicas", total=None)
         stub = policy_pb2_grpc.PolicyServiceStub(channel)
         while time.monotonic() < deadline:
@@ -88,7 +97,7 @@ def _wait_until_attached(processes: list[subprocess.Popen[bytes]], replicas: int
                 listed = stub.ListPolicies(policy_pb2.ListPoliciesRequest(), timeout=1, wait_for_ready=True).policies
             except grpc.RpcError:
                 continue
-            if listed and all(policy.replicas == replicas for policy in listed):
+            if {policy.name for policy in listed if policy.replicas == replicas} == policies:
                 return list(listed)
             time.sleep(_POLL_SECONDS)
     raise InternalError(f"expected the gateway and its replicas to be ready within {_START_SECONDS:g} s")

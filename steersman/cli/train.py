@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from google.protobuf import json_format
 
-from steersman.cli.connection import CALL_SECONDS, configured, connect, numbers_that_fit
+from steersman.cli import panels
+from steersman.cli.connection import call_seconds, configured, connect, numbers_that_fit
 from steersman.cli.output import JsonOption, note, plain, print_json, progress, say
 from steersman.cli.runs import print_run, watch_run
 from steersman.cli.sweep import Scheduler, parse_sweep
@@ -25,80 +26,153 @@ def train(
     ] = "",
     algorithm: Annotated[str, typer.Option(help="RLlib algorithm.")] = "PPO",
     stop_return: Annotated[
-        float | None, typer.Option(help="Stop at this mean return, confirmed by a greedy evaluation.")
+        float | None,
+        typer.Option(help="Stop at this mean return, confirmed by a greedy evaluation.", rich_help_panel=panels.STOP),
     ] = None,
-    stop_iterations: Annotated[int, typer.Option(min=0, help="Stop after so many iterations; 0: no limit.")] = 0,
-    stop_steps: Annotated[int, typer.Option(min=0, help="Stop after so many environment steps; 0: no limit.")] = 0,
-    stop_seconds: Annotated[float, typer.Option(min=0, help="Stop after so much training; 0: no limit.")] = 0,
-    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate.")] = None,
-    gamma: Annotated[float | None, typer.Option(min=0, max=1, help="Discount factor.")] = None,
-    train_batch_size: Annotated[int | None, typer.Option(min=1, help="Steps in a training batch.")] = None,
+    stop_iterations: Annotated[
+        int, typer.Option(min=0, help="Stop after so many iterations; 0: no limit.", rich_help_panel=panels.STOP)
+    ] = 0,
+    stop_steps: Annotated[
+        int, typer.Option(min=0, help="Stop after so many environment steps; 0: no limit.", rich_help_panel=panels.STOP)
+    ] = 0,
+    stop_seconds: Annotated[
+        float, typer.Option(min=0, help="Stop after so much training; 0: no limit.", rich_help_panel=panels.STOP)
+    ] = 0,
+    lr: Annotated[float | None, typer.Option(min=0, help="Learning rate.", rich_help_panel=panels.ALGORITHM)] = None,
+    gamma: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Discount factor.", rich_help_panel=panels.ALGORITHM)
+    ] = None,
+    train_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Steps in a training batch.", rich_help_panel=panels.ALGORITHM)
+    ] = None,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Algorithm setting; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Algorithm setting; may be repeated.", rich_help_panel=panels.ALGORITHM
+        ),
     ] = None,
     module: Annotated[
-        str, typer.Option(metavar="PACKAGE.MODULE:CLASS", help="An RLModule of your own instead of RLlib's network.")
+        str,
+        typer.Option(
+            metavar="PACKAGE.MODULE:CLASS",
+            help="An RLModule of your own instead of RLlib's network.",
+            rich_help_panel=panels.ALGORITHM,
+        ),
     ] = "",
     environment_setting: Annotated[
         list[str] | None,
-        typer.Option("--environment-set", metavar="NAME=VALUE", help="Argument of the environment; may be repeated."),
+        typer.Option(
+            "--environment-set",
+            metavar="NAME=VALUE",
+            help="Argument of the environment; may be repeated.",
+            rich_help_panel=panels.ENVIRONMENT,
+        ),
     ] = None,
     wrapper: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PACKAGE.MODULE:NAME[{...}]",
             help="Wrapper around the environment, the innermost first, with its arguments as JSON; may be repeated.",
+            rich_help_panel=panels.ENVIRONMENT,
         ),
     ] = None,
     working_dir: Annotated[
         str,
-        typer.Option(metavar="FOLDER", help="Code of your own: a folder or .zip on the trainer's machine, or a URI."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Code of your own: a folder or .zip on the trainer's machine, or a URI.",
+            rich_help_panel=panels.ENVIRONMENT,
+        ),
     ] = "",
     py_module: Annotated[
         list[str] | None,
-        typer.Option(metavar="FOLDER", help="A Python package of your own, likewise; may be repeated."),
+        typer.Option(
+            metavar="FOLDER",
+            help="A Python package of your own, likewise; may be repeated.",
+            rich_help_panel=panels.ENVIRONMENT,
+        ),
     ] = None,
     dataset: Annotated[
-        str, typer.Option(metavar="PATH", help="Recorded episodes for BC, MARWIL, CQL and IQL: a path or URI.")
+        str,
+        typer.Option(
+            metavar="PATH",
+            help="Recorded episodes for BC, MARWIL, CQL and IQL: a path or URI.",
+            rich_help_panel=panels.ALGORITHM,
+        ),
     ] = "",
     num_env_runners: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes that sample; 0 samples where it learns. Default: 0."),
+        typer.Option(
+            min=0,
+            help="Processes that sample; 0 samples where it learns. Default: 0.",
+            rich_help_panel=panels.RESOURCES,
+        ),
     ] = None,
     num_envs_per_env_runner: Annotated[
-        int, typer.Option(min=0, help="Environments that each of them steps at once; 0: as suits the algorithm.")
+        int,
+        typer.Option(
+            min=0,
+            help="Environments that each of them steps at once; 0: as suits the algorithm.",
+            rich_help_panel=panels.RESOURCES,
+        ),
     ] = 0,
-    num_learners: Annotated[int, typer.Option(min=0, help="Processes that learn; 0 learns in the trial itself.")] = 0,
-    use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Give each learner a GPU.")] = False,
+    num_learners: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Processes that learn; 0 learns in the trial itself.", rich_help_panel=panels.RESOURCES
+        ),
+    ] = 0,
+    use_gpu: Annotated[
+        bool, typer.Option("--use-gpu", help="Give each learner a GPU.", rich_help_panel=panels.RESOURCES)
+    ] = False,
     resource: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=AMOUNT",
             help="What Ray sets aside: cpus, cpus_per_env_runner, gpus_per_env_runner, cpus_per_learner or "
             "gpus_per_learner; fractions are fine; may be repeated.",
+            rich_help_panel=panels.RESOURCES,
         ),
     ] = None,
     publish_every: Annotated[
-        int, typer.Option(min=0, help="Register a version every so many iterations; 0: only at the end.")
+        int,
+        typer.Option(
+            min=0,
+            help="Register a version every so many iterations; 0: only at the end.",
+            rich_help_panel=panels.VERSIONS,
+        ),
     ] = 0,
     deploy_as: Annotated[
-        str, typer.Option(metavar="ALIAS", help="Serve each version under this alias, such as candidate.")
+        str,
+        typer.Option(
+            metavar="ALIAS",
+            help="Serve each version under this alias, such as candidate.",
+            rich_help_panel=panels.VERSIONS,
+        ),
     ] = "",
     promote_if_better_than: Annotated[
         str,
         typer.Option(
             metavar="ALIAS|VERSION",
             help="Move all traffic to the run's version if it proves to be better than this one.",
+            rich_help_panel=panels.VERSIONS,
         ),
     ] = "",
     warm_start: Annotated[
         str,
         typer.Option(
-            metavar="POLICY:VERSION", help="Start with the weights of a version; or of a checkpoint's folder."
+            metavar="POLICY:VERSION",
+            help="Start with the weights of a version; or of a checkpoint's folder.",
+            rich_help_panel=panels.ALGORITHM,
         ),
     ] = "",
     with_optimizer: Annotated[
-        bool, typer.Option("--with-optimizer", help="Go on with that training: take over the optimisers' state too.")
+        bool,
+        typer.Option(
+            "--with-optimizer",
+            help="Go on with that training: take over the optimisers' state too.",
+            rich_help_panel=panels.ALGORITHM,
+        ),
     ] = False,
     search: Annotated[
         list[str] | None,
@@ -106,19 +180,35 @@ def train(
             metavar="NAME=SPACE",
             help="Search a setting: choice(A, B), grid(A, B), uniform(LOW, HIGH) or loguniform(LOW, HIGH); may be "
             "repeated.",
+            rich_help_panel=panels.SWEEP,
         ),
     ] = None,
     num_samples: Annotated[
-        int, typer.Option(min=0, help="How often a sweep's spaces are drawn from, and its grids gone through; 0: once.")
+        int,
+        typer.Option(
+            min=0,
+            help="How often a sweep's spaces are drawn from, and its grids gone through; 0: once.",
+            rich_help_panel=panels.SWEEP,
+        ),
     ] = 0,
     max_concurrent_trials: Annotated[
-        int, typer.Option(min=0, help="Trials of a sweep at once; 0: as many as the cluster has room for.")
+        int,
+        typer.Option(
+            min=0,
+            help="Trials of a sweep at once; 0: as many as the cluster has room for.",
+            rich_help_panel=panels.SWEEP,
+        ),
     ] = 0,
     scheduler: Annotated[
         Scheduler | None,
-        typer.Option(help="Ends trials of a sweep early (asha), or has them learn from each other (pbt)."),
+        typer.Option(
+            help="Ends trials of a sweep early (asha), or has them learn from each other (pbt).",
+            rich_help_panel=panels.SWEEP,
+        ),
     ] = None,
-    checkpoints: Annotated[int, typer.Option(min=0, help="Keep the best so many checkpoints; 0: 3.")] = 0,
+    checkpoints: Annotated[
+        int, typer.Option(min=0, help="Keep the best so many checkpoints; 0: 3.", rich_help_panel=panels.VERSIONS)
+    ] = 0,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Only submit the run, do not follow it.")] = False,
     as_json: JsonOption = False,
@@ -195,7 +285,7 @@ def _submit(stub: trainer_pb2_grpc.TrainerServiceStub, spec: trainer_pb2.RunSpec
     try:
         with progress() as view:
             view.add_task("submitting the run", total=None)
-            return stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=CALL_SECONDS).run
+            return stub.StartRun(trainer_pb2.StartRunRequest(spec=spec), timeout=call_seconds()).run
     except KeyboardInterrupt:
         note("The run may have been submitted all the same. See with: steersman runs")
         raise

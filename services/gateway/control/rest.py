@@ -7,7 +7,6 @@ named with its path, and nobody has to guess what a newer version has changed.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import math
 import ssl
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from steersman.addresses import is_loopback_host
 from steersman.errors import UnavailableError
 
 _LONGEST_QUOTE = 300
@@ -112,7 +112,7 @@ class RestClient:
         context = ssl.create_default_context() if parsed.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         # A proxy in the environment is meant for other machines.
         self._client = httpx.AsyncClient(
-            base_url=url, timeout=timeout, verify=context, trust_env=not _is_loopback(parsed.host)
+            base_url=url, timeout=timeout, verify=context, trust_env=not is_loopback_host(parsed.host)
         )
 
     async def close(self) -> None:
@@ -157,10 +157,3 @@ class RestClient:
             raise UnavailableError(
                 f"expected JSON from {self._source}, got {kind}: {response.text[:_LONGEST_QUOTE]!r}"
             ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -30,7 +30,7 @@ from tests.bundles import write_linear_bundle
 from tests.gateways import GatewayProcess, gateway_process, replica_process, until_replicas
 from tests.inference_stub import infer_request
 from tests.odd_messages import messages, request_class
-from tests.unit.steersman.cli.servers import served
+from tests.servers import served
 
 pytestmark = pytest.mark.integration
 

@@ -115,7 +115,7 @@ async def test_without_a_gateway_it_is_unavailable_and_says_which() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await report_of(stub, evaluator_pb2.EvaluateRequest(policy="cartpole"))
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert (refused.value.details() or "").startswith(f"no actions from the gateway at {nobody}: ")
+    assert (refused.value.details() or "").startswith(f"no actions: cannot reach the gateway at {nobody}: ")
 
 
 async def test_whole_numbers_reach_the_environment_as_integers(gateway: GatewayProcess, bundle: Bundle) -> None:

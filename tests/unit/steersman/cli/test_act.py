@@ -16,7 +16,7 @@ from services.common.server import Service
 from steersman import spaces, tensors
 from steersman.v1 import common_pb2, policy_pb2, policy_pb2_grpc
 from tests.command_line import CommandLine
-from tests.unit.steersman.cli.servers import served
+from tests.servers import served
 
 
 class Echo(policy_pb2_grpc.PolicyServiceServicer):

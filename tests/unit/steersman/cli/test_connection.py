@@ -2,41 +2,37 @@ from pathlib import Path
 
 import pytest
 
+from steersman._client.failures import NOT_LISTENING, SAYS_NOTHING
 from steersman.cli.connection import explained, numbers_that_fit
-from steersman.errors import InvalidArgumentError, UnavailableError
+from steersman.errors import (
+    ConnectionLostError,
+    InvalidArgumentError,
+    NotFoundError,
+    SteersmanError,
+    UnavailableError,
+    UnreachableError,
+)
 from steersman.v1 import evaluator_pb2
 from tests.command_line import CommandLine
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("error", "advice"),
     [
-        (
-            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Connection refused",
-            "cannot reach the gateway at here:1; start everything with: make up",
-        ),
-        (
-            "connections to all backends failing; last error: UNKNOWN: Failed to connect to remote host",
-            "cannot reach the gateway at here:1; start everything with: make up",
-        ),
-        ("errors resolving here:1: ", "cannot reach the gateway at here:1; start everything with: make up"),
-        (
-            "Stream removed (Socket closed)",
-            "lost the connection to the gateway at here:1; see what is up with: steersman status",
-        ),
-        (
-            "Cancelling all calls",
-            "lost the connection to the gateway at here:1; see what is up with: steersman status",
-        ),
+        (UnreachableError(f"cannot reach it: {NOT_LISTENING}"), "; start everything with: make up"),
+        (UnreachableError(f"cannot reach it: {SAYS_NOTHING}"), "; see what is up with: steersman status"),
+        (UnreachableError("cannot reach it through the proxy x:1"), "; name the address in no_proxy if "),
+        (ConnectionLostError("lost the connection"), "; see what is up with: steersman status"),
         # What the service says is passed on, also if it is about a service behind it.
-        ("no replica is attached yet", "no replica is attached yet"),
-        ("no actions from the gateway at x:2: failed to connect to x", "no actions from the gateway at x:2: failed to"),
+        (UnavailableError("no replica is attached yet"), ""),
+        (NotFoundError("no actions: cannot reach the gateway"), ""),
     ],
 )
-def test_a_service_that_is_not_there_is_told_from_one_that_says_no(said: str, expected: str) -> None:
-    with pytest.raises(UnavailableError) as explanation, explained("gateway", "here:1"):
-        raise UnavailableError(said)
-    assert str(explanation.value).startswith(expected)
+def test_it_is_said_what_to_do(error: SteersmanError, advice: str) -> None:
+    with pytest.raises(type(error)) as explanation, explained():
+        raise error
+    assert str(explanation.value).startswith(f"{error}{advice}")
+    assert advice or str(explanation.value) == str(error)
 
 
 def test_numbers_that_are_too_large_are_explained() -> None:

@@ -10,8 +10,8 @@ import pytest
 from services.common.server import Service
 from steersman.v1 import common_pb2, deployment_pb2, policy_pb2, policy_pb2_grpc
 from tests.command_line import CommandLine
+from tests.servers import served
 from tests.unit.steersman.cli.no_deployments import NoDeployments
-from tests.unit.steersman.cli.servers import served
 
 DEPLOYING = deployment_pb2.DEPLOYMENT_STATE_DEPLOYING
 READY = deployment_pb2.DEPLOYMENT_STATE_READY

@@ -11,7 +11,7 @@ import pytest
 from services.common.server import Service
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 from tests.command_line import CommandLine
-from tests.unit.steersman.cli.servers import served
+from tests.servers import served
 
 PROGRESS = evaluator_pb2.EvaluateResponse(
     progress=evaluator_pb2.EvaluationProgress(episodes_done=1, episodes_total=2, steps=1234, mean_return=17.5)

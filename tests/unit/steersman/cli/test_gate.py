@@ -10,7 +10,7 @@ import pytest
 from services.common.server import Service
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, evaluator_pb2, evaluator_pb2_grpc
 from tests.command_line import CommandLine
-from tests.unit.steersman.cli.servers import served
+from tests.servers import served
 
 
 def comparison(verdict: evaluator_pb2.Verdict.ValueType, further_pairs: int | None = None) -> evaluator_pb2.Comparison:

@@ -10,8 +10,8 @@ import pytest
 from services.common.server import Service
 from steersman.v1 import deployment_pb2
 from tests.command_line import CommandLine
+from tests.servers import served
 from tests.unit.steersman.cli.no_deployments import NoDeployments
-from tests.unit.steersman.cli.servers import served
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 BEFORE = deployment_pb2.Deployment(

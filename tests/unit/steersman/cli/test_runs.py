@@ -18,7 +18,7 @@ from services.common.server import Service
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 from tests.command_line import CommandLine
-from tests.unit.steersman.cli.servers import served
+from tests.servers import served
 
 QUEUED = trainer_pb2.Run(id="abc", state=trainer_pb2.RUN_STATE_QUEUED)
 RUNNING = trainer_pb2.Run(id="abc", state=trainer_pb2.RUN_STATE_RUNNING)

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from deploy.free_ports import free_address
 from steersman.cli.status import _http_state
 from tests.command_line import CommandLine
-from tests.unit.steersman.cli.servers import served
+from tests.servers import served, silent_server
 
 
 @contextmanager
@@ -56,6 +58,23 @@ def test_one_that_is_down_is_exit_code_1_and_named(steersman: CommandLine) -> No
     assert result.exit_code == 1
     down = [service for service in json.loads(result.output) if service["state"] != "serving"]
     assert down == [{"service": "trainer", "address": nobody, "state": "not reachable"}]
+
+
+def test_what_takes_connections_and_says_nothing_is_told_from_what_is_not_there(steersman: CommandLine) -> None:
+    with silent_server() as silent:
+        addresses = dict.fromkeys(["gateway_address", "trainer_address", "evaluator_address"], silent)
+        steersman.configure(**addresses, mlflow_url=f"http://{silent}", ray_dashboard_url=f"http://{silent}")
+        result = steersman("status", "--json", "--timeout", "0.5")
+    assert {service["state"] for service in json.loads(result.output)} == {"not answering"}
+
+
+def test_a_proxy_is_not_asked_about_this_machine(steersman: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with served() as address, web_server(200) as site:
+        addresses = dict.fromkeys(["gateway_address", "trainer_address", "evaluator_address"], address)
+        steersman.configure(**addresses, mlflow_url=site, ray_dashboard_url=site.replace("127.0.0.1", "localhost"))
+        assert steersman("status").exit_code == 0
 
 
 def test_web_servers_that_do_not_do_their_work_are_told_apart() -> None:

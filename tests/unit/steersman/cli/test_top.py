@@ -11,8 +11,8 @@ from services.common.server import Service
 from steersman.cli.top import describe_replicas, describe_versions
 from steersman.v1 import activity_pb2, deployment_pb2
 from tests.command_line import CommandLine
+from tests.servers import served
 from tests.unit.steersman.cli.no_deployments import NoDeployments
-from tests.unit.steersman.cli.servers import served
 
 ACTIVITY = activity_pb2.Activity(
     requests_per_second=1234.0,

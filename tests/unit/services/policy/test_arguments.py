@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.policy.__main__ import read_arguments
+from services.policy.arguments import read_arguments
 from tests import odd_names
 from tests.bundles import write_linear_bundle
 

@@ -1,11 +1,12 @@
-"""Small real servers that tell the command line a story."""
+"""Small real servers: some that tell clients a story, and one that says nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from services.common.server import Service, create_server
 from steersman.settings import Settings
@@ -38,3 +39,30 @@ def served(*services: Service) -> Iterator[str]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """Takes connections and says nothing, as a process that is stopped does.
+
+    Yields:
+        The address.
+    """
+    taken: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    taken.append(listener.accept()[0])
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            # Which wakes the thread, as closing it would not.
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for connection in taken:
+                connection.close()
