@@ -224,7 +224,7 @@ def configuration(settings: Settings, programs: Sequence[Program], digest: str) 
         "umask=077",
     ]
     for program in programs:
-        variables = ",".join(f'{name}="{value}"' for name, value in program.environment.items())
+        variables = ",".join(f'{name}="{_escaped(value)}"' for name, value in program.environment.items())
         sections += [
             f"[program:{program.name}]",
             f"command={_command(program.command)}",
@@ -253,5 +253,9 @@ def _command(words: Sequence[str]) -> str:
         raise FailedPreconditionError(f"expected commands without line breaks, got {shlex.join(words)!r}")
     # What follows white space and one of these characters would be a comment, also within quotes. A quoted word may end
     # and go on: 'run #1' is the same as 'run ''#1'.
-    quoted = re.sub(r"(?<=\s)([#;])", r"''\1", shlex.join(words))
-    return quoted.replace("%", "%%")
+    return _escaped(re.sub(r"(?<=\s)([#;])", r"''\1", shlex.join(words)))
+
+
+def _escaped(value: str) -> str:
+    """Protects supervisor's own substitutions."""
+    return value.replace("%", "%%")

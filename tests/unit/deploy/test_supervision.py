@@ -23,8 +23,11 @@ from tests import odd_names
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_size=30)
 
 
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "STEERSMAN_MLFLOW_URL": "http://127.0.0.1:5000/a%20b,c"}
+
+
 def program(*command: str) -> Program:
-    return Program("web", command, "", {}, probe=lambda: Answer.NOT_READY, environment={"OMP_NUM_THREADS": "1"})
+    return Program("web", command, "", {}, probe=lambda: Answer.NOT_READY, environment=ENVIRONMENT)
 
 
 def read_back(configuration: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ServerOptions:
@@ -47,7 +50,7 @@ def test_supervisor_reads_the_words_of_every_command(words: list[str]) -> None:
         (group,) = options.process_group_configs
         (process,) = group.process_configs
         assert shlex.split(process.command) == words
-        assert process.environment == {"OMP_NUM_THREADS": "1"}
+        assert process.environment == ENVIRONMENT
 
 
 @pytest.mark.parametrize("kind", odd_names.KINDS)

@@ -70,13 +70,14 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(short_folder: Path) -> Iterator[Cluster]:
     settings = own_settings(short_folder / "n")
+    layout.make_folders(settings)
+    layout.make_links(settings)
     programs.make_ray_token(settings)
     head = programs.ray_head(settings)
     environment = {**os.environ, **programs.stack_environment(settings), **head.environment}
     joining = environment | {"RAY_START_HOOK": "tests.ray_node.prepare"}
     node = [
-        head.command[0],
-        "start",
+        *head.command[: head.command.index("start") + 1],
         f"--address={settings.ray_address}",
         "--block",
         "--disable-usage-stats",
