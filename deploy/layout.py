@@ -209,12 +209,12 @@ def remove_links(settings: Settings) -> None:
     Args:
         settings: The stack's settings, with absolute paths.
     """
-    links = _links(settings)
-    with contextlib.suppress(OSError):
-        for link in links:
-            link.unlink(missing_ok=True)
-        for folder in {link.parent for link in links}:
-            folder.rmdir()
+    with contextlib.suppress(OSError, FailedPreconditionError):
+        folder = _link_folder(settings)
+        # Those of a start by another Python, too.
+        for name in ("var", "python"):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -80,6 +80,7 @@ def test_ray_gets_a_plain_path_of_this_python(
     assert Path(shown.stdout.strip()).resolve() == folder
     assert re.fullmatch(r"[A-Za-z0-9/._+-]+", shown.stdout.strip())
 
+    monkeypatch.undo()  # whoever stops the stack may do so with another Python
     layout.remove_links(settings)
 
     assert not Path(shown.stdout.strip()).parent.exists()
