@@ -24,6 +24,8 @@ from tests import leftovers
 from tests.scheduling import SlowestFirst, slowest_first
 
 _FOLDER = pytest.StashKey[Path]()
+# URLs, shells and configuration files read some of these characters in ways of their own.
+_VAR_DIR = "somebody's state #1 (100%25; größe $HOME?)"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # pytest's own temporary folders have names that are too long for Unix sockets.
     config.stash[_FOLDER] = folder = Path(tempfile.mkdtemp(prefix="sm-", dir="/tmp"))
     leftovers.mark_from_now_on(folder)
-    _stack_file(folder).write_text(own_settings(folder / "v").model_dump_json())
+    _stack_file(folder).write_text(own_settings(folder / _VAR_DIR).model_dump_json())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -67,7 +69,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     folder = session.config.stash[_FOLDER]
     if _is_worker(session.config):
         return
-    if (folder / "v").exists():
+    if (folder / _VAR_DIR).exists():
         local_stack.stop(_stack_settings(folder))
     left = leftovers.end_leftovers(folder)
     shutil.rmtree(folder, ignore_errors=True)
