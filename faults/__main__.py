@@ -53,7 +53,7 @@ def main(
     console = Console()
     if list_faults:
         for known in FAULTS.values():
-            console.print(f"{known.name}: {known.description}", highlight=False)
+            console.print(f"{known.name}: {known.description}", highlight=False, soft_wrap=True)
         return
     unknown = set(fault or ()) - FAULTS.keys()
     if unknown:
