@@ -1,6 +1,6 @@
 """Many large requests at once: `python -m faults.neighbours.large ADDRESS POLICY`.
 
-Every one has to be answered rightly, and no replica to be taken for lost; else it says what was not, and exits with 1.
+Every one has to be answered rightly; else it says what was not, and exits with 1.
 """
 
 from __future__ import annotations
