@@ -23,7 +23,7 @@ PROGRAM = Path(__file__).with_name("forking_program.py")
 def told() -> dict[str, dict[str, str]]:
     """What `forking_program.py` says, which is a process of its own so that this one need not fork."""
     with scripted(ScriptedGateway()) as address:
-        command = [sys.executable, PROGRAM, address]
+        command = [sys.executable, str(PROGRAM), address]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     told: dict[str, dict[str, str]] = json.loads(ran.stdout)
     return told
