@@ -18,10 +18,18 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, Servic
 from google.protobuf.message import DecodeError, Message
 
 from services.common.errors import status_of
+from services.common.wire import has_at_most, schema_of
 from steersman.errors import InvalidArgumentError, ResourceExhaustedError
 
 MAX_TEXT_BYTES = 16 * 1024
 """Bytes of any text in a request, where texts are checked."""
+
+MAX_FIELDS = 100_000
+"""Fields of a request, those of its parts included. One that is smaller than the next number may have more."""
+
+_COUNTED_FROM_BYTES = 256 * 1024
+_BEGINNING_BYTES = 1024
+"""What is read of a message that has too many fields, to find its id."""
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Read = Callable[[bytes], Message]
@@ -247,11 +255,14 @@ def _writes(
 def _reader(kind: type[Message], rules: Rules) -> _Read:
     """Gives what reads the requests of a method; it raises `InvalidArgumentError`."""
     parse, limit, name, check_texts = kind.FromString, rules.requests, kind.DESCRIPTOR.name, rules.check_texts
-    most_bytes = limit.most_bytes
+    schema = schema_of(kind)
+    looked_at_from = min(_COUNTED_FROM_BYTES, limit.most_bytes)
 
     def read(data: bytes) -> Message:
-        if len(data) > most_bytes:
+        if len(data) > looked_at_from:
             limit.check(len(data), name)
+            if not has_at_most(MAX_FIELDS, data, schema):
+                raise InvalidArgumentError(f"expected {name} with at most {MAX_FIELDS} fields, got more or other bytes")
         try:
             message: Message = parse(data)
         except DecodeError as error:
@@ -279,13 +290,16 @@ def _writer(kind: type[Message], limit: SizeLimit) -> _Write:
 
 def _stream_reader(kind: type[Message], read: _Read) -> Callable[[bytes], Message | Unreadable]:
     """Gives what reads the requests of a stream, which is to go on whatever comes, so that it never raises."""
+    schema = schema_of(kind)
 
     def read_one(data: bytes) -> Message | Unreadable:
         try:
             return read(data)
         except InvalidArgumentError as error:
             message = kind()
-            # What comes before the fault is read all the same. That is the id, if anything.
+            if not has_at_most(MAX_FIELDS, data, schema):
+                data = data[:_BEGINNING_BYTES]
+            # What comes before a fault is read all the same. That is the id, if anything.
             with contextlib.suppress(DecodeError):
                 message.ParseFromString(data)
             return Unreadable(message, error)

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from services.common.handlers import MAX_TEXT_BYTES, _check_texts
+from services.common.handlers import MAX_FIELDS, MAX_TEXT_BYTES, _check_texts
 from steersman.errors import InvalidArgumentError
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc, trainer_pb2
@@ -149,3 +149,16 @@ def test_texts_are_checked_however_deep_they_are(where: str) -> None:
     request.spec.settings.update(odd[where])
     with pytest.raises(InvalidArgumentError, match=r"a longer one in StartRunRequest\.spec\.settings"):
         _check_texts(request, "StartRunRequest")
+
+
+async def test_a_message_of_very_many_parts_is_refused_before_it_is_read(channel: grpc.aio.Channel) -> None:
+    data = policy_pb2.ActRequest(policy="x").SerializeToString() + b"\x12\x00" * 200_000
+    unary: Any = channel.unary_unary("/steersman.v1.PolicyService/Act")
+    error = await refusal(unary(data, timeout=SECONDS))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert f"expected ActRequest with at most {MAX_FIELDS} fields" in str(error.details())
+    stream: Any = channel.stream_stream("/steersman.v1.PolicyService/ActStream")
+    call = stream(iter([b"\x08\x05\x12" + b"\x82\xb5\x18" + data[:400_002]]), timeout=SECONDS)
+    (answer,) = [policy_pb2.ActStreamResponse.FromString(received) async for received in call]
+    assert answer.id == 5
+    assert f"with at most {MAX_FIELDS} fields" in answer.error.message
