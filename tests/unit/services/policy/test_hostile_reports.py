@@ -73,7 +73,7 @@ def report(time: float = NOW, load: Any = 0.5, **others: Any) -> dict[str, list[
 
 
 def metrics_of(**reports: dict[str, list[Point]]) -> dict[str, dict[str, list[Point]]]:
-    names = {name for found in reports.values() for name in found}
+    names = sorted({name for found in reports.values() for name in found})
     return {name: {replica: found[name] for replica, found in reports.items() if name in found} for name in names}
 
 
@@ -113,7 +113,7 @@ NO_METRICS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("metrics", NO_METRICS, ids=lambda metrics: repr(metrics)[:40])
+@pytest.mark.parametrize("metrics", NO_METRICS, ids=map(str, range(len(NO_METRICS))))
 def test_reports_that_are_none_change_nothing_and_leave_nothing_behind(decide: Decide, metrics: Any) -> None:  # noqa: ANN401
     replicas, state = decide(context(metrics))
     assert replicas == PRESENT
