@@ -42,8 +42,10 @@ def server(options: Sequence[tuple[str, int]]) -> grpc.aio.Server:
     Args:
         options: gRPC's channel arguments.
     """
-    return grpc.aio.server(options=options)
-
-
-# Where `grpc.aio.server` takes it from.
-cygrpc.AioServer = _AioServer
+    # Where `grpc.aio.server` takes it from. Other servers of this process keep gRPC's own.
+    plain = cygrpc.AioServer
+    cygrpc.AioServer = _AioServer
+    try:
+        return grpc.aio.server(options=options)
+    finally:
+        cygrpc.AioServer = plain
