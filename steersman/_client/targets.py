@@ -136,8 +136,9 @@ def _service_config(retry: RetryPolicy) -> dict[str, Any]:
                 },
             }
         ]
-        # When more than about a third of the calls fail, retries stop until it gets better.
-        config["retryThrottling"] = {"maxTokens": 100, "tokenRatio": 0.5}
+        # When more than about a third of the calls fail, retries stop until it gets better. The most tokens that gRPC
+        # allows, so that it takes more than the calls which one gateway's end breaks: hundreds, where many threads ask.
+        config["retryThrottling"] = {"maxTokens": 1000, "tokenRatio": 0.5}
     return config
 
 
