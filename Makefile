@@ -40,7 +40,7 @@ demo: setup ## Train CartPole, deploy the policy, evaluate what is served
 	@$(BIN)/python -m deploy.demo
 
 # Tests wait more than they compute, so that more than one for each core pay.
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 2
 test: setup ## Run every check: lint, format, types, protos, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -98,12 +98,12 @@ def cluster(short_folder: Path) -> Iterator[Cluster]:
 
     try:
         start(list(head.command), environment)
-        _wait(lambda: head.probe() is health.Answer.READY, 90)
+        _wait(lambda: head.probe() is health.Answer.READY, 200)
         nodes = []
         for alive in (2, 3):
             # One after the other: nodes on one host that start together get in each other's way.
             nodes.append(start(node, joining))
-            _wait(lambda alive=alive: _nodes_alive(settings) == alive, 90)
+            _wait(lambda alive=alive: _nodes_alive(settings) == alive, 200)
         with gateway_process(
             settings.var_dir,
             ray_dashboard_url=settings.ray_dashboard_url,
