@@ -192,7 +192,10 @@ def test_a_folder_of_any_name_holds_all_files_and_nothing_lies_beside_it(
 
         assert len(list((settings.var_dir / "tmp").iterdir())) == 2
         assert link.resolve() == settings.var_dir
-        assert "GET" in stack.log_tail(settings, "web")
+        deadline = time.monotonic() + 30
+        while "GET" not in stack.log_tail(settings, "web"):
+            assert time.monotonic() < deadline, stack.log_tail(settings, "web")
+            time.sleep(0.05)
     finally:
         stack.stop(settings)
 
