@@ -1,0 +1,128 @@
+"""A client for asyncio, light enough to load a server with: unary calls and streams over one connection.
+
+It has no retries, balancing, proxies or name service; grpcio has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from types import TracebackType
+from typing import Self
+
+from services.common.rpc.client_connection import ClientConnection
+from services.common.rpc.client_streams import Stream, UnaryCall
+from services.common.rpc.errors import CallError
+from services.common.rpc.limits import Limits
+from services.common.rpc.wire import Field, Metadata, Status, encode_metadata, format_timeout
+
+_LIMITS = Limits(connection_window_bytes=2**31 - 1, max_metadata_bytes=64 * 1024)
+_CONNECT_SECONDS = 20.0
+
+
+class Channel:
+    """Calls one server, over a connection that is made when there is something to call.
+
+    Args:
+        target: `host:port` or `unix:/path`.
+        tls: How to check the server, and which certificate to show it; None for plain text.
+        limits: What the server may send.
+    """
+
+    def __init__(self, target: str, *, tls: ssl.SSLContext | None = None, limits: Limits = _LIMITS) -> None:
+        self._target = target
+        self._tls = tls
+        self._limits = limits
+        self._connection: ClientConnection | None = None
+        self._connecting = asyncio.Lock()
+        authority = b"localhost" if target.startswith("unix:") else target.encode()
+        self._fields: tuple[tuple[Field, ...], tuple[Field, ...]] = (
+            ((b":method", b"POST"), (b":scheme", b"http" if tls is None else b"https"), (b":authority", authority)),
+            (
+                (b"te", b"trailers"),
+                (b"content-type", b"application/grpc"),
+                (b"user-agent", b"rpc-python-asyncio"),
+                (b"grpc-accept-encoding", b"identity,deflate,gzip"),
+            ),
+        )
+        if tls is not None:
+            tls.set_alpn_protocols(["h2"])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def unary(self, path: str, message: bytes, *, timeout: float | None = None, metadata: Metadata = ()) -> bytes:
+        """Calls a method of one request and one answer.
+
+        Args:
+            path: `/package.Service/Method`.
+            message: The request.
+            timeout: Seconds.
+            metadata: What goes with it.
+
+        Raises:
+            CallError: If it fails.
+        """
+        call = UnaryCall(await self._connected())
+        call.begin(self._request(path, timeout, metadata), timeout)
+        call.send(message, last=True)
+        try:
+            return await call.answer
+        finally:
+            call.cancel()
+
+    async def stream(self, path: str, *, timeout: float | None = None, metadata: Metadata = ()) -> Stream:
+        """Begins a stream.
+
+        Raises:
+            CallError: If there is no connection.
+        """
+        call = Stream(await self._connected())
+        call.begin(self._request(path, timeout, metadata), timeout)
+        return call
+
+    async def close(self) -> None:
+        """Ends the connection, and with it every call."""
+        if self._connection is not None:
+            self._connection.transport.abort()
+            self._connection = None
+
+    async def _connected(self) -> ClientConnection:
+        if self._connection is not None and self._connection.takes_calls:
+            return self._connection
+        async with self._connecting:
+            if self._connection is None or not self._connection.takes_calls:
+                self._connection = await self._connect()
+            return self._connection
+
+    async def _connect(self) -> ClientConnection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                if self._target.startswith("unix:"):
+                    path = self._target.removeprefix("unix:").removeprefix("//")
+                    _, connection = await loop.create_unix_connection(
+                        lambda: ClientConnection(self._limits), path, ssl=self._tls
+                    )
+                else:
+                    host, _, port = self._target.rpartition(":")
+                    _, connection = await loop.create_connection(
+                        lambda: ClientConnection(self._limits), host.strip("[]"), int(port), ssl=self._tls
+                    )
+        except OSError as error:
+            raise CallError(Status.UNAVAILABLE, f"cannot connect to {self._target}: {error}") from error
+        return connection
+
+    def _request(self, path: str, timeout: float | None, metadata: Metadata) -> list[Field]:
+        before, after = self._fields
+        fields = [*before, (b":path", path.encode()), *after]
+        if timeout is not None:
+            fields.append((b"grpc-timeout", format_timeout(timeout)))
+        if metadata:
+            fields += encode_metadata(metadata)
+        return fields
