@@ -15,7 +15,7 @@ from steersman.errors import InternalError, SteersmanError
 
 _log = logging.getLogger(__name__)
 
-_DEADLINE_SLACK_SECONDS = 0.005
+_DEADLINE_SLACK_SECONDS = 0.05
 """gRPC's clock and the event loop's may disagree by so much on when a deadline passes."""
 
 

@@ -108,8 +108,16 @@ def check_model(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None = No
 
 
 def bundles(config: Any) -> list[dict[str, float]]:  # noqa: ANN401 - RLlib has no types
-    """Lists the resources that Ray sets aside for a run: one entry for each process, all placed at once."""
-    return [dict(bundle) for bundle in config.algo_class.default_resource_request(config).bundles]
+    """Lists the resources that Ray sets aside for a run: one entry for each process, all placed at once.
+
+    Raises:
+        InvalidArgumentError: If Ray cannot set such resources aside, as none at all.
+    """
+    try:
+        request = config.algo_class.default_resource_request(config)
+    except ValueError as error:
+        raise InvalidArgumentError(f"expected resources that Ray can set aside: {_one_line(error)}") from error
+    return [dict(bundle) for bundle in request.bundles]
 
 
 @dataclass(frozen=True)
