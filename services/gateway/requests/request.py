@@ -16,7 +16,7 @@ from steersman.errors import InternalError, SteersmanError
 _log = logging.getLogger(__name__)
 
 _DEADLINE_SLACK_SECONDS = 0.05
-"""gRPC's clock and the event loop's may disagree by so much on when a deadline passes."""
+"""How much earlier than a deadline gRPC may end a call for it: a busy process reads a little late what is left."""
 
 
 class Queue(Protocol):
