@@ -30,7 +30,12 @@ def to_run(page: Path, *, long: bool) -> bool:
     return any(block.language in {"sh", "python"} and block.mark == ("long" if long else "") for block in blocks(page))
 
 
-SHORT = [pytest.param(page, id=page.name) for page in PAGES if to_run(page, long=False)]
+# Those of the README train, which takes a minute.
+SHORT = [
+    pytest.param(page, id=page.name, marks=[pytest.mark.long] if page.name == "README.md" else [])
+    for page in PAGES
+    if to_run(page, long=False)
+]
 LONG = [pytest.param(page, id=page.name) for page in PAGES if to_run(page, long=True)]
 
 

@@ -128,6 +128,7 @@ def test_locusts_own_command_line_runs_them_in_several_processes(gateway: Gatewa
     assert float(row["Average Content Size"]) == 1.0, "observations"
 
 
+@pytest.mark.long
 def test_locusts_own_command_line_takes_a_shape(gateway: GatewayProcess, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loadtest", "web", "--headless", "--host", gateway.address, "--policy", "linear"]
     command += ["--shape", "spike", "--shape-users", "4", "--shape-seconds", "6"]

@@ -18,7 +18,7 @@ from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 from tests.bundles import write_slow_bundle
 from tests.conftest import Stack
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 OBSERVATION = np.array([0.1, -0.2, 0.3, -0.4], np.float32)
 

@@ -17,7 +17,7 @@ from tests.gateways import gateway_process
 from tests.integration.services.gateway.test_deployments import is_failed, is_gone, is_ready, wait_for
 from tests.serve_api import ServeApi
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 SECRET = "a secret that only the application's own config has"  # noqa: S105 - nobody's
 
@@ -185,6 +185,8 @@ def test_two_gateways_that_change_things_at_once_harm_nobody(
                 stubs[1].Undeploy(deployment_pb2.UndeployRequest(policy="neighbour"))
                 stubs[0].Undeploy(deployment_pb2.UndeployRequest(policy="contested"))
         wait_for(deployments, "contested", is_gone)
+        # It changes what is declared as a whole, as the test does in the end.
+        serve.until(lambda: not serve.application("contested"))
     finally:
         stopping.set()
         asking.join()

@@ -28,7 +28,7 @@ from steersman.settings import Settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc
 from tests.gateways import GatewayProcess, gateway_process
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 OBSERVATION = np.array([0.1, -0.2, 0.3, -0.4], np.float32)
 REPLICAS = 4

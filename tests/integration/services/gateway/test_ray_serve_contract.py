@@ -21,7 +21,7 @@ from tests.conftest import Stack
 from tests.integration.services.gateway.test_deployments import is_failed, is_gone, is_ready, wait_for
 from tests.serve_api import ServeApi
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ async def test_what_is_wrong_with_it_is_told_at_once(
     assert not (await trainer.ListRuns(ListRunsRequest(policy="wrong-code"))).runs
 
 
-@pytest.mark.parametrize(("where", "runners"), [("reset", 1), ("step", 0), long("reset", 0), long("step", 1)])
+@pytest.mark.parametrize(("where", "runners"), [long("reset", 1), ("step", 0), long("reset", 0), long("step", 1)])
 async def test_an_environment_that_raises_while_training_ends_the_run(
     trainer: Trainer, tmp_path: Path, where: str, runners: int
 ) -> None:
@@ -91,7 +91,7 @@ async def test_an_environment_that_raises_while_training_ends_the_run(
     assert run.error == f"the {where} of {MISBEHAVING} raised RuntimeError: the mast broke"
 
 
-@pytest.mark.parametrize("runners", [1, long(0)])
+@pytest.mark.parametrize("runners", [long(1), long(0)])
 async def test_an_environment_that_hangs_while_training_ends_the_run(
     stack: Stack, tmp_path: Path, runners: int
 ) -> None:

@@ -13,7 +13,18 @@ from tests.integration.services.trainer.supported_table import PAGE, describe, p
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 
 
-@pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda combination: ", ".join(describe(combination)))
+CASES = [
+    # Those that learn from data begin with recording some, by which they take ten times as long.
+    pytest.param(
+        combination,
+        id=", ".join(describe(combination)),
+        marks=[pytest.mark.long] if combination.is_offline else [],
+    )
+    for combination in COMBINATIONS
+]
+
+
+@pytest.mark.parametrize("combination", CASES)
 def test_the_bundle_acts_as_rllib_does(combination: Combination, tmp_path: Path) -> None:
     parity.check(combination, tmp_path)
 

@@ -140,6 +140,7 @@ async def test_a_run_becomes_a_version_that_can_be_downloaded(stack: Stack, trai
     assert len(list(left.glob("exports/*/bundle/manifest.json"))) == 1
 
 
+@pytest.mark.long
 async def test_a_run_outlives_its_trainer_and_ends_when_told_to(stack: Stack, trainer: Trainer) -> None:
     async with another_trainer(stack.settings) as other:
         run = (await other.StartRun(StartRunRequest(spec=spec("endless", ENDLESS)))).run
@@ -221,6 +222,7 @@ async def test_what_is_away_is_named(stack: Stack, trainer: Trainer, setting: st
     assert not (await trainer.ListRuns(ListRunsRequest(policy="away"))).runs
 
 
+@pytest.mark.long
 async def test_a_run_for_which_there_is_no_room_now_says_so(trainer: Trainer) -> None:
     most = {"cpus": 10}
     first = (await trainer.StartRun(StartRunRequest(spec=spec("roomy", ENDLESS, resources=most)))).run

@@ -158,6 +158,7 @@ async def test_a_stopped_sweep_exports_its_best_and_can_go_on(trainer: Trainer) 
     assert numbers == list(range(stopped.latest.iteration + 1, final.latest.iteration + 1))
 
 
+@pytest.mark.long
 async def test_trials_that_fail_do_not_end_the_others(trainer: Trainer) -> None:
     asked = sweep("half", 4096, {"parameters": {"lr": {"grid": [1e30, 3e-3]}}})
     asked.settings["fcnet_activation"] = "relu"

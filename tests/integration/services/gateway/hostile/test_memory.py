@@ -270,6 +270,7 @@ STREAMS = 10_000
 CHANNELS = 20
 
 
+@pytest.mark.long
 async def test_ten_thousand_open_streams_harm_nobody_and_leave_nothing(tmp_path: Path, bundle: Bundle) -> None:
     with gateway_process(tmp_path) as gateway, replica_process("target", bundle, gateway):
         await until_replicas(gateway, "target", 1)
