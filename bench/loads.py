@@ -56,5 +56,6 @@ OIP_LOADS = (
     SERVE_LOADS[3],
     Load("stream-128", "stream", 128, streams=4),
 )
+TRITON_LOADS = tuple(load for load in SERVE_LOADS if load.name in ("unary-1", "unary-32", "stream-32", "vector-64"))
 HALF_PEAK = Load("half-peak", "rate", 256)
 LOADS = {load.name: load for load in (*SERVE_LOADS, *OIP_LOADS, HALF_PEAK)}

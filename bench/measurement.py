@@ -43,6 +43,8 @@ def measure(system: System, load: Load, seconds: float, samples: Samples, models
     answered = max(1, measured["answered"])
     for name, cpu in after.items():
         add(f"cpu_s_per_1000_actions.{name}", (cpu - before.get(name, 0.0)) / answered * 1000)
+        if name == "gateway":
+            add("gateway_cpu_us", (cpu - before.get(name, 0.0)) / answered * 1e6)
         add(f"rss_mb.{name}", sum(process.memory_info().rss for process in processes[name]) / 1e6)
     add("cpu_s_per_1000_actions.generator", measured["cpu_seconds"] / answered * 1000)
     if batches_before and batches_after and batches_after[0] > batches_before[0]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,11 +58,12 @@ def _act_action(response: policy_pb2.ActResponse) -> dict[str, bytes]:
     return {name: tensor.data for name, tensor in response.action.items()}
 
 
-def _infer_request(load: Load, number: int = 0) -> bytes:
+def _infer_request(load: Load, number: int = 0, *, always_batched: bool = False) -> bytes:
     act = load.request()
     request = inference_pb2.ModelInferRequest(model_name=act.policy, id=str(number) if number else "")
     for name, tensor in act.observation.items():
-        request.inputs.add(name=name, datatype=DATATYPE_NAMES[tensor.dtype], shape=tensor.shape)
+        shape = (1, *tensor.shape) if always_batched and not load.observations else tensor.shape
+        request.inputs.add(name=name, datatype=DATATYPE_NAMES[tensor.dtype], shape=shape)
         request.raw_input_contents.append(tensor.data)
     return request.SerializeToString()
 
@@ -92,4 +95,7 @@ OPEN_INFERENCE = Protocol(
     ),
     answered=lambda answer: (None, answer[0] == _INFER_RESPONSE_TAG),
 )
-PROTOCOLS = {protocol.name: protocol for protocol in (STEERSMAN, OPEN_INFERENCE)}
+# Triton takes single observations as batches of one.
+_triton_request = functools.partial(_infer_request, always_batched=True)
+TRITON = dataclasses.replace(OPEN_INFERENCE, name="triton", request=_triton_request, message=_triton_request)
+PROTOCOLS = {protocol.name: protocol for protocol in (STEERSMAN, OPEN_INFERENCE, TRITON)}

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import evaluate_section, model_section, oip_section, serve_section, swap_section, train_section
+from bench import (
+    evaluate_section,
+    model_section,
+    oip_section,
+    serve_section,
+    swap_section,
+    train_section,
+    triton_section,
+)
 from bench.plan import Plan
 from bench.results import Row
 from bench.targets import Target
@@ -32,6 +40,7 @@ SECTIONS = {
     section.name: section
     for section in (
         Section(serve_section.SECTION, serve_section.run, serve_section.TARGETS, serve_section.NOTES),
+        Section(triton_section.SECTION, triton_section.run, triton_section.TARGETS, triton_section.NOTES),
         Section(oip_section.SECTION, oip_section.run, oip_section.TARGETS, oip_section.NOTES),
         Section(swap_section.SECTION, swap_section.run, swap_section.TARGETS, swap_section.NOTES),
         Section(model_section.SECTION, model_section.run, model_section.TARGETS, model_section.NOTES),

@@ -59,7 +59,7 @@ NOTES = (
     ),
     (
         "The floor, the generator and Steersman all use gRPC's earlier polling (see services/__init__.py), which helps "
-        "the floor too; only Steersman uses uvloop."
+        "the floor too, and both servers use uvloop."
     ),
     "The generator shares the processors with the system that it measures, the same for all.",
 )
@@ -89,7 +89,7 @@ def run(plan: Plan, tell: Callable[[str], None]) -> list[Row]:
                         tell(f"turn {turn} of {plan.turns}: {system.name} under {load.name}")
                         measure(system, load, plan.seconds, samples, models)
                     if isinstance(system, Steersman):
-                        _measure_gateway(system, plan, samples, models)
+                        measure_gateway(system, plan, samples, models)
                 finally:
                     system.stop()
         if plan.million:
@@ -97,7 +97,7 @@ def run(plan: Plan, tell: Callable[[str], None]) -> list[Row]:
     return samples.rows()
 
 
-def _measure_gateway(system: Steersman, plan: Plan, samples: Samples, models: Models) -> None:
+def measure_gateway(system: Steersman, plan: Plan, samples: Samples, models: Models) -> None:
     """Measures what is asked of the gateway itself: ready in time, small, and quick at half of its peak."""
     peak = measure(system, LOADS["unary-32"], plan.seconds, Samples(SECTION), models)
     measure(system, HALF_PEAK, plan.seconds, samples, models, rate=peak / 2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -39,6 +40,11 @@ class Settings(BaseSettings):
     )
     trainer_address: str = Field("127.0.0.1:50052", description="Address at which the trainer listens.")
     evaluator_address: str = Field("127.0.0.1:50053", description="Address at which the evaluator listens.")
+    grpc_server: Literal["native", "grpcio"] = Field(
+        "native",
+        description="What answers gRPC: `native` is Steersman's own server on libnghttp2, `grpcio` the one of gRPC's "
+        "Python package. Where the package `ngh2` cannot be installed it is always `grpcio`.",
+    )
     max_message_bytes: int = Field(
         64 * 1024 * 1024,
         ge=1024,

@@ -1,4 +1,6 @@
-"""The floor: a bare grpc.aio server that decodes, runs onnxruntime inline and answers. Nothing can be leaner in Python.
+"""The floor: a bare grpc.aio server on uvloop that decodes, runs onnxruntime inline and answers.
+
+Nothing on grpc.aio can be leaner; `floor_native` is the same on our own gRPC layer.
 
 Run as a module, it is that server.
 """
@@ -6,7 +8,6 @@ Run as a module, it is that server.
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import grpc
 import numpy as np
 import onnxruntime
 import psutil
+import uvloop
 
 from bench.loads import Load
 from bench.models import Models
@@ -46,9 +48,14 @@ class InlinePolicy:
 
 
 class Floor(System):
-    """The bare server."""
+    """The bare server.
+
+    Attributes:
+        module: The server's module.
+    """
 
     name = "floor"
+    module = "bench.systems.floor"
 
     def __init__(self) -> None:
         self._process: Any = None
@@ -57,7 +64,7 @@ class Floor(System):
         """Starts the server."""
         self._address = free_address()
         files = [f"{policy}={bundle.model_path}" for policy, bundle in models.by_policy.items()]
-        self._process = start_module("bench.systems.floor", self._address, *files)
+        self._process = start_module(self.module, self._address, *files)
         wait_until_listening(self._address, self._process)
 
     def stop(self) -> None:
@@ -103,15 +110,15 @@ async def _serve(address: str, models: dict[str, Path]) -> None:
     await server.wait_for_termination()
 
 
-def main() -> None:
-    """Runs the server."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def read_arguments(description: str | None) -> tuple[str, dict[str, Path]]:
+    """Reads the address and the files of the models, by policy, from the command line."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("address")
     parser.add_argument("models", nargs="+", metavar="POLICY=FILE")
     arguments = parser.parse_args()
     pairs = [model.partition("=") for model in arguments.models]
-    asyncio.run(_serve(arguments.address, {policy: Path(path) for policy, _, path in pairs}))
+    return arguments.address, {policy: Path(path) for policy, _, path in pairs}
 
 
 if __name__ == "__main__":
-    main()
+    uvloop.run(_serve(*read_arguments(__doc__)))

@@ -6,6 +6,7 @@ TLS and client tokens will be added here, once, for all of them.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import sys
@@ -19,7 +20,9 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from services.common import grpcio
-from services.common.handlers import CallLimit, Rules, SizeLimit, method_handlers
+from services.common.handlers import method_handlers
+from services.common.rules import CallLimit, Rules, SizeLimit
+from services.common.servicers import Method, methods_of
 from steersman.addresses import for_grpc
 from steersman.settings import Settings
 
@@ -162,7 +165,7 @@ def create_server(
     Raises:
         OSError: If the address is in use or not this machine's.
     """
-    server = grpcio.server(_options(settings, share_port=share_port, connection_age_seconds=connection_age_seconds))
+    server, add_methods = _backend(settings, share_port=share_port, connection_age_seconds=connection_age_seconds)
     health_servicer = health.aio.HealthServicer()
     reflected = [service.full_name for service in services if service.reflected]
     reflection_servicer = reflection.aio.ReflectionServicer([*reflected, health.SERVICE_NAME, reflection.SERVICE_NAME])
@@ -182,8 +185,7 @@ def create_server(
             calls=unlimited if service is health_service else calls,
             streams=streams,
         )
-        handlers = method_handlers(service.descriptor, service.servicer, rules)
-        server.add_registered_method_handlers(service.full_name, handlers)
+        add_methods(service.full_name, methods_of(service.descriptor, service.servicer, rules))
     try:
         port = server.add_insecure_port(for_grpc(address))
     except RuntimeError as error:
@@ -194,6 +196,27 @@ def create_server(
     grace_seconds = settings.shutdown_grace_seconds if grace_seconds is None else grace_seconds
     names = [service.full_name for service in services]
     return Server(server, address, names, health_servicer, grace_seconds, on_stop)
+
+
+def _backend(
+    settings: Settings, *, share_port: bool, connection_age_seconds: float
+) -> tuple[grpc.aio.Server, Callable[[str, Sequence[Method]], None]]:
+    """Makes the gRPC server that the settings ask for, and gives what adds a service's methods to it."""
+    if settings.grpc_server == "native":
+        try:
+            from services.common import native
+        except ImportError as error:
+            _log.warning("using grpcio's server: ours needs the package ngh2, which is missing here: %s", error)
+        else:
+            server = native.server(settings, share_port=share_port, connection_age_seconds=connection_age_seconds)
+            return server, functools.partial(native.add_methods, server)
+    options = _options(settings, share_port=share_port, connection_age_seconds=connection_age_seconds)
+    fallback = grpcio.server(options)
+    return fallback, functools.partial(_add_handlers, fallback)
+
+
+def _add_handlers(server: grpc.aio.Server, service: str, methods: Sequence[Method]) -> None:
+    server.add_registered_method_handlers(service, method_handlers(methods))
 
 
 def _call_limits(settings: Settings) -> tuple[CallLimit, CallLimit]:

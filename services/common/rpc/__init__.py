@@ -18,6 +18,7 @@ answers, and `server` starts and stops it all. `client` is the other end.
 """
 
 from services.common.rpc.call import Call
+from services.common.rpc.client import Channel
 from services.common.rpc.errors import CallError, ConnectionLostError, StateError
 from services.common.rpc.limits import Limits
 from services.common.rpc.methods import Methods
@@ -28,6 +29,7 @@ from services.common.rpc.wire import Metadata, Status
 __all__ = [
     "Call",
     "CallError",
+    "Channel",
     "ConnectionLostError",
     "Limits",
     "Metadata",

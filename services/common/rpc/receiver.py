@@ -8,6 +8,8 @@ from enum import IntEnum
 class Receiver:
     """The handler of one call, to be derived from: told what comes. What it raises ends the call and nothing else."""
 
+    __slots__ = ()
+
     def message(self, message: bytes) -> None:
         """One message has come whole."""
 

@@ -6,55 +6,50 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import Any
 
-import grpc
-
+from services.common.direct import StreamCall
 from services.common.errors import as_steersman_error, status_message
 from services.gateway.intake.intake import Intake, NotServedYetError
 from services.gateway.requests.request import Request
-from services.gateway.serving.message_stream import MessageStream
+from services.gateway.serving.message_stream import MessageStream, OpenStreams
 from steersman.errors import InvalidArgumentError, SteersmanError, status_number
 from steersman.v1 import policy_pb2
 
 
-class ActStream:
+class ActStream(MessageStream):
     """Serves one stream.
 
     Args:
-        context: The call.
+        call: The call.
+        streams: Keeps those that are open.
         intake: Takes the requests.
     """
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake) -> None:
-        self._stream = MessageStream(
-            context,
-            self._take,
-            self._refuse_unread,
-            lambda answer, error: _refusal(answer.id, error),
-            self._unanswered,
-        )
+    def __init__(self, call: StreamCall, streams: OpenStreams, intake: Intake) -> None:
+        super().__init__(call, streams)
         self._intake = intake
         self._in_flight: dict[int, Request] = {}
         self._waiting: dict[int, asyncio.Task[None]] = {}
 
-    async def run(self) -> None:
-        """Serves the stream to its end; abandons what is in flight if the client goes away."""
-        try:
-            await self._stream.run()
-        finally:
-            for task in self._waiting.values():
-                task.cancel()
-            now = time.monotonic()
-            for request in self._in_flight.values():
-                request.abandon(now)
-
     def finish(self) -> None:
-        """Says goodbye and reads no more; the stream ends when everything in flight is answered."""
-        self._stream.stop_reading()
-        self._stream.send(policy_pb2.ActStreamResponse(goodbye=policy_pb2.Goodbye()))
+        """Says goodbye, too."""
+        self.send(policy_pb2.ActStreamResponse(goodbye=policy_pb2.Goodbye()))
+        self.stop_reading()
 
-    def _take(self, message: policy_pb2.ActStreamRequest) -> None:
+    def unanswered(self) -> int:
+        """Counts those that wait for a replica, too."""
+        return len(self._in_flight) + len(self._waiting)
+
+    def abandon(self) -> None:
+        """Abandons all of them."""
+        for task in self._waiting.values():
+            task.cancel()
+        now = time.monotonic()
+        for request in self._in_flight.values():
+            request.abandon(now)
+
+    def take(self, message: policy_pb2.ActStreamRequest) -> None:
+        """Queues a request."""
         request_id = message.id
         timeout = message.timeout_milliseconds
         deadline = time.monotonic() + timeout / 1000 if timeout else math.inf
@@ -70,7 +65,7 @@ class ActStream:
             except Exception as error:  # noqa: BLE001 - whatever it is, this request is answered and others go on
                 self._refuse(request_id, as_steersman_error(error, "writing an answer of ActStream"))
             else:
-                self._stream.send(answer)
+                self.send(answer)
 
         if request_id in self._in_flight or request_id in self._waiting:
             raise InvalidArgumentError(f"expected an id that is not in flight on this stream, got {request_id} again")
@@ -98,18 +93,21 @@ class ActStream:
             self._refuse(message.id, as_steersman_error(refused, "waiting for a replica"))
         finally:
             del self._waiting[message.id]
-            self._stream.wake()
+            self.answered()
 
-    def _unanswered(self) -> int:
-        return len(self._in_flight) + len(self._waiting)
-
-    def _refuse_unread(self, message: policy_pb2.ActStreamRequest, error: SteersmanError) -> None:
+    def refuse(self, message: policy_pb2.ActStreamRequest, error: SteersmanError) -> None:
         """Refuses what intake has not seen, and so has not counted."""
         self._intake.count_refusal(message.request.policy, error)
         self._refuse(message.id, error)
 
+    def shortened(
+        self, answer: policy_pb2.ActStreamResponse, error: InvalidArgumentError
+    ) -> policy_pb2.ActStreamResponse:
+        """Gives the error with the answer's id."""
+        return _refusal(answer.id, error)
+
     def _refuse(self, request_id: int, error: SteersmanError) -> None:
-        self._stream.send(_refusal(request_id, error))
+        self.send(_refusal(request_id, error))
 
 
 def _refusal(request_id: int, error: SteersmanError) -> policy_pb2.ActStreamResponse:

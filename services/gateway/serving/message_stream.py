@@ -1,142 +1,138 @@
-"""A stream with a client: reads and writes at the same time, and holds back a client that does not read."""
+"""A stream with a client: takes its requests, sends answers, and holds back a client that does not read."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
-import contextlib
-import logging
 import random
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from enum import Enum
+from typing import Any
 
-import grpc
+from google.protobuf.message import Message
 
+from services.common.direct import StreamCall
 from services.common.errors import as_steersman_error
-from services.common.handlers import Unreadable
+from services.common.rules import Unreadable
 from steersman.errors import InvalidArgumentError, SteersmanError
 
-_log = logging.getLogger(__name__)
-
 MAX_UNANSWERED = 1024
-"""Requests of one stream that may be without a written answer. Beyond that the gateway stops reading, so that gRPC's
-flow control holds a client back that sends faster than it reads."""
+"""Requests of one stream that may be unanswered. Beyond that the gateway stops reading, so that gRPC's flow control
+holds a client back that sends faster than it is answered."""
 
 
-class MessageStream:
-    """Serves one stream: reads in one task, writes in another.
+class _State(Enum):
+    """What still comes and goes.
+
+    Attributes:
+        OPEN: Requests come.
+        CLOSING: None do any more, but answers are due.
+        ENDED: Nothing goes through any more.
+    """
+
+    OPEN = "open"
+    CLOSING = "closing"
+    ENDED = "ended"
+
+
+class MessageStream(abc.ABC):
+    """Serves one stream, as a `StreamHandler`; to be derived from for each protocol.
 
     A request that cannot be read, or whose `take` raises, is refused, and the stream goes on.
 
     Args:
-        context: The call; what it reads may be `Unreadable`.
-        take: Takes a request. Whatever it raises is told to the client as the answer to that request.
-        refuse: Answers a request with an error.
-        shorten: Gives the answer that takes the place of one that is too large to be sent, from that and the reason.
-        unanswered: Tells how many requests there are for which no answer was sent yet.
+        call: The call.
+        streams: Keeps those that are open.
     """
 
-    def __init__(
-        self,
-        context: grpc.aio.ServicerContext[Any, Any],
-        take: Callable[[Any], None],
-        refuse: Callable[[Any, SteersmanError], None],
-        shorten: Callable[[Any, InvalidArgumentError], object],
-        unanswered: Callable[[], int],
-    ) -> None:
-        self._context = context
-        self._take = take
-        self._refuse = refuse
-        self._shorten = shorten
-        self._unanswered = unanswered
-        self._outbox: deque[object] = deque()
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-        # True once no more requests will come: the client has half-closed, or nobody reads any more.
-        self._closing = False
-        # True once reading has failed, so that requests which were read may never be answered.
-        self._broken = False
-        self._reader: asyncio.Task[None] | None = None
+    def __init__(self, call: StreamCall, streams: OpenStreams) -> None:
+        self._call = call
+        self._streams = streams
+        self._state = _State.OPEN
+        self._paused = False
+        self._error: SteersmanError | None = None
+        streams.opened(self)
 
-    async def run(self) -> None:
-        """Serves the stream until everything is answered and no more comes, or the client goes away.
+    @abc.abstractmethod
+    def take(self, message: Any) -> None:  # noqa: ANN401 - whatever the method's requests are
+        """Takes a request. Whatever it raises is told to the client as the answer to that request."""
 
-        Raises:
-            Exception: If reading failed; what was ready by then is sent.
-        """
-        self._reader = asyncio.create_task(self._read())
-        try:
-            await self._write()
-            if self._reader.done() and not self._reader.cancelled():
-                self._reader.result()
-        except grpc.aio.InternalError as error:
-            # What gRPC raises where it can no longer write: the client has gone, and nobody is left to tell.
-            _log.debug("a stream broke: %s", error)
-        finally:
-            self._reader.cancel()
+    @abc.abstractmethod
+    def refuse(self, message: Any, error: SteersmanError) -> None:  # noqa: ANN401 - likewise
+        """Answers a request that was not taken with an error."""
 
-    def stop_reading(self) -> None:
-        """Reads no more; the stream ends when everything in flight is answered."""
-        if self._reader is not None:
-            self._reader.cancel()
-        self._closing = True
-        self._news.set()
+    @abc.abstractmethod
+    def shortened(self, answer: Any, error: InvalidArgumentError) -> Message:  # noqa: ANN401 - likewise
+        """Gives what takes the place of an answer that is too large to be sent."""
 
-    def send(self, message: object) -> None:
-        """Sends a message once those before it are sent."""
-        self._outbox.append(message)
-        self._news.set()
+    @abc.abstractmethod
+    def unanswered(self) -> int:
+        """Tells how many requests there are for which no answer was sent yet."""
 
-    def wake(self) -> None:
-        """Has it look again at how many requests are unanswered."""
-        self._news.set()
+    @abc.abstractmethod
+    def abandon(self) -> None:
+        """Abandons what is in flight, if anything is: nothing goes through any more."""
 
-    async def _read(self) -> None:
-        read = self._context.read
-        try:
-            while (message := await read()) is not grpc.aio.EOF:
-                if isinstance(message, Unreadable):
-                    self._refuse(message.message, message.error)
-                else:
-                    try:
-                        self._take(message)
-                    except Exception as error:  # noqa: BLE001 - a fault with one request is no other's
-                        self._refuse(message, as_steersman_error(error, "taking a request of a stream"))
-                if self._unanswered() + len(self._outbox) >= MAX_UNANSWERED:
-                    self._room.clear()
-                    await self._room.wait()
-        except Exception:
-            self._broken = True
-            raise
-        finally:
-            self._closing = True
-            self._news.set()
-
-    async def _write(self) -> None:
-        write = self._context.write
-        outbox = self._outbox
-        while True:
-            while outbox:
-                message = outbox.popleft()
-                try:
-                    await write(message)
-                except InvalidArgumentError as error:
-                    await write(self._shorten(message, error))
-            unanswered = self._unanswered()
-            if unanswered < MAX_UNANSWERED:
-                self._room.set()
-            if self._broken or (self._closing and not unanswered):
-                return
-            self._news.clear()
-            await self._news.wait()
-
-
-class Finishable(Protocol):
-    """A stream that can be asked to end."""
-
+    @abc.abstractmethod
     def finish(self) -> None:
-        """Takes no more requests; it ends when everything in flight is answered."""
+        """Takes no more requests; the stream ends when everything in flight is answered."""
+
+    def receive(self, message: Any) -> None:  # noqa: ANN401 - whatever the method's requests are
+        """Takes a request."""
+        if self._state is not _State.OPEN:
+            return
+        if isinstance(message, Unreadable):
+            self.refuse(message.message, message.error)
+        else:
+            try:
+                self.take(message)
+            except Exception as error:  # noqa: BLE001 - a fault with one request is no other's
+                self.refuse(message, as_steersman_error(error, "taking a request of a stream"))
+        if self.unanswered() >= MAX_UNANSWERED:
+            self._paused = True
+            self._call.pause()
+
+    def half_close(self) -> None:
+        """Ends the stream when everything in flight is answered."""
+        self.stop_reading()
+
+    def cancel(self) -> None:
+        """Ends the stream, since the client has gone."""
+        self._end()
+
+    def stop_reading(self, error: SteersmanError | None = None) -> None:
+        """Reads no more; the stream ends when everything in flight is answered.
+
+        Args:
+            error: What it ends with; None to end well.
+        """
+        if self._state is _State.OPEN:
+            self._state = _State.CLOSING
+            self._error = error
+            self.answered()
+
+    def send(self, message: Message) -> None:
+        """Sends a message, or what takes its place if it is too large."""
+        try:
+            self._call.send(message)
+        except InvalidArgumentError as error:
+            self._call.send(self.shortened(message, error))
+        self.answered()
+
+    def answered(self) -> None:
+        """Has it look again at how many requests are unanswered."""
+        unanswered = self.unanswered()
+        if self._paused and unanswered < MAX_UNANSWERED:
+            self._paused = False
+            self._call.resume()
+        if self._state is _State.CLOSING and not unanswered:
+            self._call.end(self._error)
+            self._end()
+
+    def _end(self) -> None:
+        if self._state is not _State.ENDED:
+            self._state = _State.ENDED
+            self._streams.ended(self)
+            self.abandon()
 
 
 class OpenStreams:
@@ -149,26 +145,25 @@ class OpenStreams:
 
     def __init__(self, connection_age_seconds: float = 0.0) -> None:
         self._connection_age_seconds = connection_age_seconds
-        self._open: set[Finishable] = set()
+        self._timers: dict[MessageStream, asyncio.TimerHandle | None] = {}
 
     def finish(self) -> None:
         """Has all of them end."""
-        for stream in list(self._open):
+        for stream in list(self._timers):
             stream.finish()
 
-    @contextlib.contextmanager
-    def opened(self, stream: Finishable) -> Iterator[None]:
-        """Keeps a stream among those that are open until the block ends."""
+    def opened(self, stream: MessageStream) -> None:
+        """Keeps a stream among those that are open."""
         timer = None
         if self._connection_age_seconds:
             # A stream may begin when its connection is already of age. So it ends well before its own age is as much
             # as the connection still has, and streams that began together do not all end at once.
             seconds = self._connection_age_seconds * random.uniform(0.6, 0.8)  # noqa: S311 - no secret
             timer = asyncio.get_running_loop().call_later(seconds, stream.finish)
-        self._open.add(stream)
-        try:
-            yield
-        finally:
-            self._open.discard(stream)
-            if timer is not None:
-                timer.cancel()
+        self._timers[stream] = timer
+
+    def ended(self, stream: MessageStream) -> None:
+        """Forgets a stream."""
+        timer = self._timers.pop(stream, None)
+        if timer is not None:
+            timer.cancel()

@@ -6,13 +6,16 @@ from typing import Any
 
 import grpc
 
+from services.common.deadlines import deadline_of
+from services.common.direct import StreamCall, StreamHandler, UnaryCall, direct
 from services.gateway.dispatch.dispatcher import Dispatcher
 from services.gateway.intake.catalogue import Catalogue
 from services.gateway.intake.intake import Intake
 from services.gateway.intake.waiting_room import WaitingRoom
+from services.gateway.requests.request import Request
 from services.gateway.serving.act_stream import ActStream
 from services.gateway.serving.message_stream import OpenStreams
-from services.gateway.serving.unary import deadline_of, until_answered
+from services.gateway.serving.unary import submit_for
 from steersman.errors import UnavailableError
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
@@ -35,18 +38,15 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         self._waiting_room = waiting_room
         self._streams = streams
 
-    async def Act(self, request: policy_pb2.ActRequest, context: _Context) -> policy_pb2.ActResponse:
+    @direct
+    def Act(self, request: policy_pb2.ActRequest, call: UnaryCall) -> None:  # type: ignore[override] # it ends its call itself
         """Answers one observation or one batch."""
-        answered = await until_answered(self._intake, request, request, deadline_of(context))
-        response = policy_pb2.ActResponse()
-        self._intake.respond(answered, response)
-        return response
+        submit_for(call, self._intake, request, request, call.deadline, self._response)
 
-    async def ActStream(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
+    @direct
+    def ActStream(self, call: StreamCall) -> StreamHandler:  # type: ignore[override] # likewise
         """Answers a stream of requests."""
-        stream = ActStream(context, self._intake)
-        with self._streams.opened(stream):
-            await stream.run()
+        return ActStream(call, self._streams, self._intake)
 
     async def GetPolicy(self, request: policy_pb2.GetPolicyRequest, context: _Context) -> policy_pb2.GetPolicyResponse:
         """Describes one policy."""
@@ -79,6 +79,11 @@ class PolicyService(policy_pb2_grpc.PolicyServiceServicer):
         return policy_pb2.ListPoliciesResponse(
             policies=[_describe(dispatcher) for dispatcher in self._catalogue if dispatcher.attachments]
         )
+
+    def _response(self, request: Request) -> policy_pb2.ActResponse:
+        response = policy_pb2.ActResponse()
+        self._intake.respond(request, response)
+        return response
 
 
 def _describe(dispatcher: Dispatcher) -> policy_pb2.Policy:

@@ -13,13 +13,14 @@ from bench.generator import measure
 from bench.loads import LOADS, SERVE_LOADS, Load
 from bench.models import write_models
 from bench.systems.floor import Floor
+from bench.systems.floor_native import FloorNative
 from steersman.v1 import common_pb2, policy_pb2, policy_pb2_grpc
 
 
-@pytest.fixture(scope="module")
-def floor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
+@pytest.fixture(scope="module", params=[Floor, FloorNative], ids=["floor", "floor-native"])
+def floor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floor]:
     folder: Path = tmp_path_factory.mktemp("models")
-    system = Floor()
+    system: Floor = request.param()
     try:
         system.start(write_models(folder))
         yield system

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.loads import LOADS
-from bench.protocols import OPEN_INFERENCE, STEERSMAN
+from bench.protocols import OPEN_INFERENCE, STEERSMAN, TRITON
 from steersman.inference.v1 import inference_pb2
 from steersman.v1 import common_pb2, policy_pb2
 
@@ -46,3 +46,11 @@ def test_errors_are_no_answers() -> None:
 def test_ids_stay_short() -> None:
     with pytest.raises(ValueError, match="expected at most 127"):
         STEERSMAN.message(LOAD, 128)
+
+
+def test_triton_is_asked_for_batches_only() -> None:
+    for name, shape in (("unary-1", [1, 4]), ("vector-64", [64, 4])):
+        (tensor,) = inference_pb2.ModelInferRequest.FromString(TRITON.request(LOADS[name])).inputs
+        assert tensor.shape == shape
+    (tensor,) = inference_pb2.ModelInferRequest.FromString(TRITON.message(LOAD, 3)).inputs
+    assert tensor.shape == [1, 4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from services.common.handlers import MAX_TEXT_BYTES
+from services.common.rules import MAX_TEXT_BYTES
 from services.gateway.control.deployments import Deployments
 from services.gateway.intake.catalogue import Catalogue
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, UnavailableError

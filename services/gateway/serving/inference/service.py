@@ -8,11 +8,14 @@ from typing import Any
 
 import grpc
 
+from services.common.deadlines import deadline_of
+from services.common.direct import StreamCall, StreamHandler, UnaryCall, direct
 from services.gateway.control.actor import actor_of
 from services.gateway.intake.catalogue import Catalogue
 from services.gateway.intake.intake import Intake
 from services.gateway.intake.resolution import Resolution
 from services.gateway.intake.waiting_room import WaitingRoom
+from services.gateway.requests.request import Request
 from services.gateway.serving.inference import descriptions
 from services.gateway.serving.inference.outputs import ResponseWriter
 from services.gateway.serving.inference.parsing import address_of, parse_request
@@ -20,7 +23,7 @@ from services.gateway.serving.inference.repository import Repository
 from services.gateway.serving.inference.statistics import write_statistics
 from services.gateway.serving.inference.stream import InferStream
 from services.gateway.serving.message_stream import OpenStreams
-from services.gateway.serving.unary import deadline_of, until_answered
+from services.gateway.serving.unary import submit_for
 from steersman.errors import NotFoundError, SteersmanError, UnavailableError
 from steersman.inference.v1 import inference_pb2, inference_pb2_grpc
 from steersman.policy_names import parse_address
@@ -111,27 +114,28 @@ class InferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         config = descriptions.config(found.dispatcher, found.version, self._session_idle_seconds)
         return inference_pb2.ModelConfigResponse(config=config)
 
-    async def ModelInfer(
-        self, request: inference_pb2.ModelInferRequest, context: _Context
-    ) -> inference_pb2.ModelInferResponse:
+    @direct
+    def ModelInfer(self, request: inference_pb2.ModelInferRequest, call: UnaryCall) -> None:  # type: ignore[override] # it ends its call itself
         """Answers one observation or one batch."""
         try:
             parsed = parse_request(request)
         except SteersmanError as error:
             self._intake.count_refusal(request.model_name, error)
             raise
-        deadline = min(deadline_of(context), parsed.deadline(time.monotonic()))
-        answered = await until_answered(self._intake, parsed.message, request, deadline, parsed.read)
-        response = inference_pb2.ModelInferResponse()
-        _WRITER.write(answered, parsed.outputs, request.id, response)
-        self._intake.keep_state(answered, end=parsed.parameters.sequence_end)
-        return response
 
-    async def ModelStreamInfer(self, request_iterator: object, context: _Context) -> None:  # type: ignore[override] # grpc.aio also takes handlers that read and write by themselves
+        def respond(answered: Request) -> inference_pb2.ModelInferResponse:
+            response = inference_pb2.ModelInferResponse()
+            _WRITER.write(answered, parsed.outputs, request.id, response)
+            self._intake.keep_state(answered, end=parsed.parameters.sequence_end)
+            return response
+
+        deadline = min(call.deadline, parsed.deadline(time.monotonic()))
+        submit_for(call, self._intake, parsed.message, request, deadline, respond, parsed.read)
+
+    @direct
+    def ModelStreamInfer(self, call: StreamCall) -> StreamHandler:  # type: ignore[override] # likewise
         """Answers a stream of requests."""
-        stream = InferStream(context, self._intake)
-        with self._streams.opened(stream):
-            await stream.run()
+        return InferStream(call, self._streams, self._intake)
 
     async def ModelStatistics(
         self, request: inference_pb2.ModelStatisticsRequest, context: _Context

@@ -10,17 +10,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import grpc
-
+from services.common.direct import StreamCall
 from services.common.errors import as_steersman_error, status_message
 from services.gateway.intake.intake import Intake, NotServedYetError
 from services.gateway.requests.request import Request
 from services.gateway.serving.inference.outputs import ResponseWriter
 from services.gateway.serving.inference.parsing import MAX_ID_BYTES, ParsedRequest, parse_request
-from services.gateway.serving.message_stream import MessageStream
-from steersman.errors import SteersmanError, UnavailableError
+from services.gateway.serving.message_stream import MessageStream, OpenStreams
+from steersman.errors import InvalidArgumentError, SteersmanError, UnavailableError
 from steersman.inference.v1 import inference_pb2
 
 _WRITER = ResponseWriter(final=True)
@@ -43,49 +41,45 @@ class _Entry:
     answer: inference_pb2.ModelStreamInferResponse | None = None
 
 
-class InferStream:
+class InferStream(MessageStream):
     """Serves one stream.
 
     Args:
-        context: The call.
+        call: The call.
+        streams: Keeps those that are open.
         intake: Takes the requests.
     """
 
-    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], intake: Intake) -> None:
-        self._stream = MessageStream(
-            context,
-            self._take,
-            self._refuse_unread,
-            lambda answer, error: _refusal(answer.infer_response.id, error),
-            lambda: len(self._entries),
-        )
+    def __init__(self, call: StreamCall, streams: OpenStreams, intake: Intake) -> None:
+        super().__init__(call, streams)
         self._intake = intake
         # In the order of the requests; those whose answers were sent are gone.
         self._entries: deque[_Entry] = deque()
-        self._stopped = False
-
-    async def run(self) -> None:
-        """Serves the stream to its end; abandons what is in flight if the client goes away.
-
-        Raises:
-            UnavailableError: If it was asked to finish; what it had read by then is answered.
-        """
-        try:
-            await self._stream.run()
-        finally:
-            now = time.monotonic()
-            for entry in self._entries:
-                if entry.waiting is not None:
-                    entry.waiting.cancel()
-                if entry.request is not None:
-                    entry.request.abandon(now)
-        if self._stopped:
-            raise UnavailableError("the gateway ends this stream; what it has not answered belongs on another one")
 
     def finish(self) -> None:
-        """Reads no more; the stream ends when everything in flight is answered."""
-        self._stopped = True
-        self._stream.stop_reading()
+        """Ends with UNAVAILABLE, since the protocol has no other word for it."""
+        self.stop_reading(
+            UnavailableError("the gateway ends this stream; what it has not answered belongs on another one")
+        )
+
+    def unanswered(self) -> int:
+        """Counts those that are computed but wait for their turn, too."""
+        return len(self._entries)
+
+    def abandon(self) -> None:
+        """Abandons all of them."""
+        now = time.monotonic()
+        for entry in self._entries:
+            if entry.waiting is not None:
+                entry.waiting.cancel()
+            if entry.request is not None:
+                entry.request.abandon(now)
+
+    def shortened(
+        self, answer: inference_pb2.ModelStreamInferResponse, error: InvalidArgumentError
+    ) -> inference_pb2.ModelStreamInferResponse:
+        """Gives the error with the answer's id."""
+        return _refusal(answer.infer_response.id, error)
 
     def _new_entry(self, request: inference_pb2.ModelInferRequest) -> _Entry:
         """Takes the next place in the order of answers. It has to be answered, or all after it would wait for ever."""
@@ -94,12 +88,13 @@ class InferStream:
         self._entries.append(entry)
         return entry
 
-    def _refuse_unread(self, request: inference_pb2.ModelInferRequest, error: SteersmanError) -> None:
+    def refuse(self, request: inference_pb2.ModelInferRequest, error: SteersmanError) -> None:
         """Refuses what intake has not seen, and so has not counted."""
         self._intake.count_refusal(request.model_name, error)
         self._refuse(self._new_entry(request), error)
 
-    def _take(self, request: inference_pb2.ModelInferRequest) -> None:
+    def take(self, request: inference_pb2.ModelInferRequest) -> None:
+        """Queues a request."""
         parsed = parse_request(request)
         deadline = parsed.deadline(time.monotonic())
         entry = self._new_entry(request)
@@ -150,7 +145,7 @@ class InferStream:
         entries = self._entries
         while entries and (ready := entries[0].answer) is not None:
             entries.popleft()
-            self._stream.send(ready)
+            self.send(ready)
 
 
 def _refusal(request_id: str, error: SteersmanError) -> inference_pb2.ModelStreamInferResponse:

@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc
 
-from services.common.handlers import Unreadable
+from services.common.direct import StreamCall, StreamHandler, direct
+from services.common.rules import Unreadable
 from services.common.server import Service, create_server
 from steersman.errors import FailedPreconditionError
 from steersman.settings import Settings
@@ -49,17 +50,30 @@ class Policies:
                 self.waiting -= 1
         return policy_pb2.ActResponse(version=7)
 
-    async def ActStream(self, request_iterator: object, context: _Context) -> None:  # noqa: N802
+    @direct
+    def ActStream(self, call: StreamCall) -> StreamHandler:  # noqa: N802
         """Answers each request with its id, or says why it could not be read."""
-        while (message := await context.read()) is not grpc.aio.EOF:
-            answer = policy_pb2.ActStreamResponse()
-            if isinstance(message, Unreadable):
-                assert isinstance(message.message, policy_pb2.ActStreamRequest)
-                answer.id = message.message.id
-                answer.error.message = str(message.error)
-            else:
-                answer.id = message.id
-            await context.write(answer)
+        return _Answers(call)
+
+
+class _Answers:
+    def __init__(self, call: StreamCall) -> None:
+        self._call = call
+
+    def receive(self, message: policy_pb2.ActStreamRequest | Unreadable) -> None:
+        answer = policy_pb2.ActStreamResponse()
+        if isinstance(message, Unreadable):
+            assert isinstance(message.message, policy_pb2.ActStreamRequest)
+            answer.id = message.message.id
+            answer.error.message = str(message.error)
+        else:
+            answer.id = message.id
+        self._call.send(answer)
+
+    def half_close(self) -> None:
+        self._call.end()
+
+    def cancel(self) -> None: ...
 
 
 class Deployments:

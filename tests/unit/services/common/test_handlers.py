@@ -9,11 +9,13 @@ from typing import Any
 import grpc
 import pytest
 
-from services.common.handlers import MAX_FIELDS, MAX_TEXT_BYTES, _check_texts
+from services.common.rules import MAX_FIELDS, MAX_TEXT_BYTES, refuse_long_texts
 from steersman.errors import InvalidArgumentError
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc, trainer_pb2
 from tests.unit.services.common.servicer import MEBIBYTE, Policies, served
+
+pytestmark = pytest.mark.usefixtures("grpc_server")
 
 LIMIT = MEBIBYTE
 SECONDS = 20
@@ -145,10 +147,10 @@ def test_texts_are_checked_however_deep_they_are(where: str) -> None:
     odd: dict[str, dict[str, Any]] = {"key": {long: 1}, "value": {"a": long}, "nested": {"a": [{"b": [1, long]}]}}
     request = trainer_pb2.StartRunRequest()
     request.spec.settings.update({"a": {"fits": "x" * MAX_TEXT_BYTES}})
-    _check_texts(request, "StartRunRequest")
+    refuse_long_texts(request, "StartRunRequest")
     request.spec.settings.update(odd[where])
     with pytest.raises(InvalidArgumentError, match=r"a longer one in StartRunRequest\.spec\.settings"):
-        _check_texts(request, "StartRunRequest")
+        refuse_long_texts(request, "StartRunRequest")
 
 
 async def test_a_message_of_very_many_parts_is_refused_before_it_is_read(channel: grpc.aio.Channel) -> None:

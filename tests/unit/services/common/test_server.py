@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import grpc
@@ -25,6 +26,7 @@ SERVICES = [
 """Without methods: this is about their health."""
 
 
+@pytest.mark.usefixtures("grpc_server")
 async def test_one_service_may_say_that_it_does_not_serve() -> None:
     server = create_server(Settings(), "127.0.0.1:0", SERVICES, grace_seconds=0.3)
     await server.set_serving(DEPLOYMENTS, serving=False)  # before the start
@@ -54,6 +56,7 @@ async def test_one_service_may_say_that_it_does_not_serve() -> None:
         await stopping
 
 
+@pytest.mark.usefixtures("grpc_server")
 async def test_a_server_that_ends_by_itself_ends_the_process() -> None:
     server = create_server(Settings(), "127.0.0.1:0", SERVICES, grace_seconds=0)
     serving = asyncio.create_task(serve_until_stopped(server))
@@ -63,3 +66,17 @@ async def test_a_server_that_ends_by_itself_ends_the_process() -> None:
     await server._server.stop(0)
     with pytest.raises(RuntimeError, match="one has ended by itself"):
         await serving
+
+
+async def test_without_our_own_server_it_is_grpcio_s_with_a_line_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As an import fails where there is no wheel: from this module on, as if it had not been imported yet.
+    monkeypatch.delattr("services.common.native", raising=False)
+    monkeypatch.setitem(sys.modules, "services.common.native", None)
+    server = create_server(Settings(), "127.0.0.1:0", SERVICES, grace_seconds=0)
+    assert "using grpcio's server: ours needs the package ngh2" in caplog.text
+    await server.start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        await channel.channel_ready()
+    await server.stop()

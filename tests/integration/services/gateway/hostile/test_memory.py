@@ -149,15 +149,15 @@ async def test_requests_that_were_shed_expired_or_cancelled_are_not_kept(
     async with silent_replica(gateway, "held", bundle, max_batch_size=8), policy_stub(gateway) as stub:
 
         async def ask(count: int) -> None:
-            # One waits until its deadline, the second is shed, since the queue takes no more than one such.
+            # One waits until its deadline, the other is shed, since the queue takes no more than one such.
             for _ in range(count):
-                calls = [stub.Act(request, timeout=0.1), stub.Act(request, timeout=10)]
-                codes = [await call.code() for call in calls]
-                assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED]
+                calls = [stub.Act(request, timeout=0.25) for _ in range(2)]
+                codes = {await call.code() for call in calls}
+                assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
-        await ask(5)
+        await ask(3)
         before = process.memory_info().rss
-        await ask(50)
+        await ask(20)
         grown = (process.memory_info().rss - before) / MEBIBYTE
     assert grown < 20, f"it grew by {grown:.0f} MiB"
 
@@ -250,7 +250,7 @@ async def greedy_stream(address: str, count: int) -> AsyncIterator[None]:
 async def test_a_client_that_never_reads_is_not_read_from(gateway: GatewayProcess) -> None:
     process = psutil.Process(gateway.process.pid)
     before = process.memory_info().rss
-    async with policy_stub(gateway) as stub, greedy_stream(gateway.address, 20_000):
+    async with policy_stub(gateway) as stub, greedy_stream(gateway.address, 60_000):
         first = answered = (await describe(gateway, "target")).statistics.answered
         still = 0
         # It stands still once the windows of both directions are full; meanwhile others are served.
@@ -260,8 +260,8 @@ async def test_a_client_that_never_reads_is_not_read_from(gateway: GatewayProces
                 now = (await describe(gateway, "target")).statistics.answered
                 still = still + 1 if now == answered + 1 else 0
                 answered = now
-        # What the gateway has not read lies in gRPC's own buffers, which are bounded as well.
-        assert answered - first < 10_000
+        # A MiB of answers waits for it, and what the gateway has not read lies in buffers that are bounded as well.
+        assert answered - first < 30_000
         grown = process.memory_info().rss - before
     assert grown < 50 * MEBIBYTE
 
