@@ -63,7 +63,7 @@ def run(plan: Plan, tell: Callable[[str], None]) -> list[Row]:
     systems: list[System] = [Floor(), FloorNative(), Steersman(), triton, serve_best]
     chosen = [system for system in systems if not plan.systems or system.name in plan.systems]
     if triton in chosen:
-        tell("getting Triton, 55 MB")
+        tell("getting Triton, a minute the first time")
         try:
             triton.fetch()
         except TritonMissingError as error:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import zipfile
+import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from bench.protocols import TRITON
 from bench.systems.system import System, end, free_address, wait_until_listening
 from steersman.settings import port_of
 
-_PACKAGE = "nvidia-pytriton==0.7.0"
-"""Brings Triton 2.51 with back ends for each version of Python. It needs an older NumPy than ours, so it is unpacked
-and not installed; nothing of its own Python code is used."""
+_PACKAGES = ("nvidia-pytriton==0.7.0", "onnxruntime>=1.20")
+"""Bring Triton 2.51 with back ends for each version of Python, and an older NumPy than ours, which those need. So they
+have an environment of their own; nothing of pytriton's own Python code is used."""
 
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _MAX_BATCH = 256
 _START_SECONDS = 60.0
 
@@ -31,7 +32,7 @@ _CONFIG = f"""
 backend: "python"
 max_batch_size: {_MAX_BATCH}
 input [{{name: "observation", data_type: TYPE_FP32, dims: [4]}}]
-output [{{name: "action", data_type: TYPE_INT64, dims: [1], reshape: {{shape: []}}}}]
+output [{{name: "action", data_type: TYPE_INT64, dims: [1]}}]
 dynamic_batching {{}}
 instance_group [{{count: 1, kind: KIND_CPU}}]
 parameters {{key: "model", value: {{string_value: "%s"}}}}
@@ -46,14 +47,14 @@ class Triton(System):
     """Triton as a process, and its Python back end as another.
 
     Args:
-        folder: Where it is unpacked, once.
+        environment: Folder of the virtual environment that it is installed in, once.
     """
 
     name = "triton"
     protocol = TRITON
 
-    def __init__(self, folder: Path) -> None:
-        self._package = folder
+    def __init__(self, environment: Path) -> None:
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -63,24 +64,18 @@ class Triton(System):
         Raises:
             TritonMissingError: If it cannot be had, or does not run here.
         """
-        done = self._package / "done"
+        done = self._environment / "done"
         if done.exists():
             return
-        self._package.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        fetched = subprocess.run(
-            [*command, "--dest", str(self._package), _PACKAGE], capture_output=True, text=True, check=False
-        )
-        if fetched.returncode:
-            raise TritonMissingError(f"cannot get {_PACKAGE}: {fetched.stderr.strip()[-300:]}")
-        for wheel in self._package.glob("*.whl"):
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(self._package)
-            wheel.unlink()
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        stub = self._server / "python_backend_stubs" / version / "triton_python_backend_stub"
+        shutil.rmtree(self._environment, ignore_errors=True)
+        venv.create(self._environment, with_pip=True)
+        install = [str(self._environment / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        installed = subprocess.run([*install, *_PACKAGES], capture_output=True, text=True, check=False)
+        if installed.returncode:
+            raise TritonMissingError(f"cannot get {', '.join(_PACKAGES)}: {installed.stderr.strip()[-300:]}")
+        stub = self._server / "python_backend_stubs" / _PYTHON / "triton_python_backend_stub"
         if not stub.exists():
-            raise TritonMissingError(f"{_PACKAGE} has nothing for Python {version}")
+            raise TritonMissingError(f"{_PACKAGES[0]} has nothing for Python {_PYTHON}")
         shutil.copy(stub, self._server / "backends" / "python")
         for program in (self._server / "bin" / "tritonserver", self._server / "backends" / "python" / stub.name):
             program.chmod(0o755)
@@ -95,7 +90,7 @@ class Triton(System):
         (policy / "config.pbtxt").write_text(_CONFIG % models.cartpole.model_path)
         shutil.copy(Path(__file__).with_name("triton_model.py"), policy / "1" / "model.py")
         self._address = free_address()
-        libraries = [str(self._package / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
+        libraries = [str(self._packages / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
         self._process = subprocess.Popen(
             [
                 str(self._server / "bin" / "tritonserver"),
@@ -110,7 +105,7 @@ class Triton(System):
             env=os.environ
             | {
                 "LD_LIBRARY_PATH": ":".join(libraries),
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "PATH": f"{self._environment / 'bin'}:{os.environ['PATH']}",
             },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -134,5 +129,9 @@ class Triton(System):
         return {"server": [server], "backend": server.children(recursive=True)}
 
     @property
+    def _packages(self) -> Path:
+        return self._environment / "lib" / f"python{_PYTHON}" / "site-packages"
+
+    @property
     def _server(self) -> Path:
-        return self._package / "pytriton" / "tritonserver"
+        return self._packages / "pytriton" / "tritonserver"
