@@ -12,6 +12,7 @@ import asyncio
 import gc
 import json
 import resource
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ from services.common.rpc import CallError, Channel
 
 _PAUSE_AFTER_ERROR_SECONDS = 0.01
 _TIMEOUT_SECONDS = 30.0
+_TICK_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -144,13 +146,27 @@ async def _at_rate(ask: Callable[[], Awaitable[object]], load: Load, clock: _Clo
                 return
             clock.count(due, time.perf_counter())
 
-    tasks = []
+    tasks = set[asyncio.Task[None]]()
+    tick = asyncio.Event()
+    ticking = threading.Thread(target=_tick, args=(asyncio.get_running_loop(), tick.set, clock.end), daemon=True)
+    ticking.start()
     due = time.perf_counter()
     while due < clock.end:
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        tasks.append(asyncio.create_task(one(due)))
+        while due > time.perf_counter():
+            tick.clear()
+            await tick.wait()
+        task = asyncio.create_task(one(due))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
         due += 1 / rate
     await asyncio.gather(*tasks)
+
+
+def _tick(loop: asyncio.AbstractEventLoop, tick: Callable[[], None], end: float) -> None:
+    """Calls something in the loop again and again. The loop's own timers are a millisecond coarse."""
+    while time.perf_counter() < end:
+        time.sleep(_TICK_SECONDS)
+        loop.call_soon_threadsafe(tick)
 
 
 async def _stream(channel: Channel, load: Load, in_flight: int, clock: _Clock, protocol: Protocol) -> None:
@@ -217,9 +233,8 @@ def main() -> None:
     parser.add_argument("--protocol", choices=PROTOCOLS, default=STEERSMAN.name)
     arguments = parser.parse_args()
     load = LOADS[arguments.load]
-    # A collector that walks through all modules stops the generator for up to 44 ms, which would count as latency.
-    gc.collect()
-    gc.freeze()
+    # A collector that walks through everything stops the generator for up to 44 ms, which would count as latency.
+    gc.disable()
     protocol = PROTOCOLS[arguments.protocol]
     measured = uvloop.run(
         measure(arguments.target, load, arguments.seconds, arguments.warm_up, arguments.rate, protocol)

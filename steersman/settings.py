@@ -190,6 +190,13 @@ class Settings(BaseSettings):
         description="Whether the gateway refuses observations with NaN or infinity. Otherwise they are computed as "
         "they are.",
     )
+    busy_poll_microseconds: int = Field(
+        300,
+        ge=0,
+        le=10_000,
+        description="How long a gateway and a replica stay awake for each other where a single caller is all that "
+        "there is, since to wake a process takes longer than a small batch. Only while it pays. 0: never.",
+    )
     retry_pushback_milliseconds: int = Field(
         50, ge=0, description="Time after which a client that was refused for lack of room should try again."
     )

@@ -122,6 +122,7 @@ class Gateway:
             settings.batch_timeout_seconds,
             watching.count,
             self._supervisor,
+            settings.busy_poll_microseconds,
         )
         # The public server stops first: what it has taken is still computed by the replicas that are attached.
         self.servers: tuple[Listener, ...] = (self._public, replicas)

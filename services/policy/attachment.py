@@ -14,6 +14,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from services.common import sockets
+from services.common.busy_poll import BusyPoll
 from services.common.frames import FrameProtocol
 from services.policy.load import LoadMeter
 from services.policy.randomness import Draw
@@ -155,6 +156,7 @@ class GatewayConnection(FrameProtocol):
         self._batches: deque[_Received] = deque()
         self._computing: asyncio.Future[replica_pb2.BatchResult] | None = None
         self._last_microseconds = 0
+        self._busy_poll = BusyPoll()
 
     def send_request(
         self,
@@ -177,6 +179,7 @@ class GatewayConnection(FrameProtocol):
         except DecodeError as error:
             raise InvalidArgumentError(f"expected an AttachResponse, got other bytes: {error}") from error
         self.worked = True
+        self._busy_poll.arrived()
         self._batches.append(_Received(response.batch, time.monotonic()))
         self._work()
 
@@ -220,6 +223,7 @@ class GatewayConnection(FrameProtocol):
         self._meter.end(self._address, began, _size(batch) if result.HasField("answer") else 0)
         if not self.ended.is_set():
             self.send_request(result=result)
+            self._busy_poll.expect(batch.busy_poll_microseconds / 1e6)
 
     def _answer(self, received: _Received) -> replica_pb2.BatchResult:
         batch = received.batch

@@ -1,6 +1,6 @@
 """A client for asyncio, light enough to load a server with: unary calls and streams over one connection.
 
-It has no retries, balancing, proxies or name service; grpcio has.
+It has no balancing, proxies or name service, and calls again only what the server has not looked at; grpcio has it all.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from services.common.rpc.wire import Field, Metadata, Status, encode_metadata, f
 
 _LIMITS = Limits(connection_window_bytes=2**31 - 1, max_metadata_bytes=64 * 1024)
 _CONNECT_SECONDS = 20.0
+_MAX_ATTEMPTS = 3
 
 
 class Channel:
@@ -68,13 +69,20 @@ class Channel:
         Raises:
             CallError: If it fails.
         """
-        call = UnaryCall(await self._connected())
-        call.begin(self._request(path, timeout, metadata), timeout)
-        call.send(message, last=True)
-        try:
-            return await call.answer
-        finally:
-            call.cancel()
+        attempts = 0
+        while True:
+            attempts += 1
+            call = UnaryCall(await self._connected())
+            call.begin(self._request(path, timeout, metadata), timeout)
+            call.send(message, last=True)
+            try:
+                return await call.answer
+            except CallError:
+                # A server that drains its connection refuses calls that crossed its word for that on the way.
+                if not call.refused or attempts == _MAX_ATTEMPTS:
+                    raise
+            finally:
+                call.cancel()
 
     async def stream(self, path: str, *, timeout: float | None = None, metadata: Metadata = ()) -> Stream:
         """Begins a stream.

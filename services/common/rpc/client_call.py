@@ -40,6 +40,7 @@ class ClientCall:
         trailing: Header fields that ended it.
         error: Why the call has failed; None while it runs, and if it has ended well.
         done: Whether it has ended.
+        refused: Whether the server has not looked at it, so that it can be made again.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -47,6 +48,7 @@ class ClientCall:
         self.trailing: tuple[Field, ...] = ()
         self.error: CallError | None = None
         self.done = False
+        self.refused = False
         self._connection = connection
         self._cutter = MessageCutter(connection.limits.max_receive_message_bytes)
         self._stream = 0
@@ -134,6 +136,7 @@ class ClientCall:
 
     def close(self, code: int) -> None:
         """The stream is gone."""
+        self.refused = not self.done and code == ErrorCode.REFUSED_STREAM
         self._end(CallError(_OF_RESETS.get(code, Status.INTERNAL), f"the server has reset the call with code {code}"))
         self.acknowledge()
 

@@ -15,9 +15,15 @@ _log = logging.getLogger(__name__)
 
 _TRANSPORT_FULL_BYTES = 512 * 1024
 
+_MESSAGES_PER_WRITE = 8
+"""A write costs some ten microseconds, and what a peer does with a message some twenty; docs/performance.md."""
+
 
 class Link(asyncio.Protocol, Events):
-    """Carries bytes between a transport and HTTP/2: one write for each read, and one for each turn of the loop.
+    """Carries bytes between a transport and HTTP/2: a write for each read, and one or a few for each turn of the loop.
+
+    What gets ready together leaves in writes of a few messages each, so that the peer works on the first while the last
+    are still written. Otherwise the two of them would take turns, each with everything that is in flight.
 
     Args:
         limits: What the peer may do.
@@ -37,6 +43,8 @@ class Link(asyncio.Protocol, Events):
         self._transport: asyncio.Transport | None = None
         self._writable = True
         self._flush_is_due = False
+        self._receiving = False
+        self._unwritten = 0
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -52,33 +60,51 @@ class Link(asyncio.Protocol, Events):
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
         self.heard = True
-        self._flush_is_due = True  # At the end of this, so nobody needs to ask the loop for one.
+        self._receiving = True  # At the end of this all is flushed, so nobody needs to ask the loop for that.
         try:
             self.http2.receive(data)
         except ConnectionLostError as error:
+            self._receiving = False
             self.fail(error, data)
         else:
+            self._receiving = False
             self.flush()
 
     def flush_soon(self) -> None:
-        """Sends what there is in the next turn of the loop."""
+        """Sends what there is in the next turn of the loop; some of it now, if there is much."""
+        if self._receiving:
+            return
         if not self._flush_is_due:
             self._flush_is_due = True
             self._loop.call_soon(self.flush)
+        self._unwritten += 1
+        if self._unwritten >= _MESSAGES_PER_WRITE:
+            self._write()
 
     def flush(self) -> None:
         """Sends what there is, as far as peer and transport take it."""
         self._flush_is_due = False
-        http2, transport = self.http2, self._transport
         try:
-            while self._writable and transport is not None and (output := http2.output()):
-                transport.write(output)
-                http2.dispatch()
-                if len(output) < OUTPUT_CHUNK_BYTES:
-                    break
+            while self._write():
+                self.http2.dispatch()
+            self.http2.dispatch()
             self.flushed()
         except ConnectionLostError as error:
             self.fail(error)
+
+    def _write(self) -> bool:
+        """Puts out what the peer takes, up to a chunk; tells whether there may be more.
+
+        Raises:
+            ConnectionLostError: If the connection has failed.
+        """
+        self._unwritten = 0
+        if not self._writable or self._transport is None:
+            return False
+        output = self.http2.output()
+        if output:
+            self._transport.write(output)
+        return len(output) >= OUTPUT_CHUNK_BYTES
 
     def flushed(self) -> None:
         """Called after each flush: there may be room for more."""

@@ -62,6 +62,9 @@ class Attachment:
         send: Takes a message for the replica; must not block. It raises `ConnectionError` once the replica has gone.
         max_message_bytes: The largest message that the gateway takes; also the largest that the replica takes, if it
             does not say.
+        busy_poll_microseconds: How long gateway and replica may stay awake for each other's next message where a single
+            caller is all that there is.
+        expect_answer: Told with each batch how many seconds to stay awake for its answer.
 
     Attributes:
         policy: The policy that it serves.
@@ -69,6 +72,7 @@ class Attachment:
         versions: The versions that it has loaded, by number.
         failed_versions: Why it could not load versions, by number.
         max_batch_size: The most observations that it takes in one batch.
+        smallest_limit: The most observations that fit into a batch of whatever version and options it was asked for.
         max_message_bytes: The largest message that it takes.
         max_answer_bytes: The largest message that the gateway takes from it.
         max_queue_delay: Seconds that an observation may wait for company while the batch is not full.
@@ -79,8 +83,16 @@ class Attachment:
     """
 
     def __init__(
-        self, announce: replica_pb2.Announce, send: Callable[[bytes], None], *, max_message_bytes: int
+        self,
+        announce: replica_pb2.Announce,
+        send: Callable[[bytes], None],
+        *,
+        max_message_bytes: int,
+        busy_poll_microseconds: int = 0,
+        expect_answer: Callable[[float], None] = lambda _: None,
     ) -> None:
+        self._busy_poll_microseconds = busy_poll_microseconds
+        self._expect_answer = expect_answer
         self.policy = announce.policy
         self.replica_id = announce.replica_id
         self.versions: dict[int, Version] = {}
@@ -124,7 +136,7 @@ class Attachment:
         self.max_queue_delay = announce.max_queue_delay_microseconds / 1e6
         self._max_in_flight = announce.max_batches_in_flight
         self._limits.clear()
-        self._smallest_limit = self.max_batch_size
+        self.smallest_limit = self.max_batch_size
 
     @property
     def state(self) -> AttachmentState:
@@ -214,7 +226,7 @@ class Attachment:
                 batch_size(loaded, options).most_observations(self.max_message_bytes),
                 answer_size(loaded, options).most_observations(self.max_answer_bytes),
             )
-            self._smallest_limit = min(self._smallest_limit, found or self._smallest_limit)
+            self.smallest_limit = min(self.smallest_limit, found or self.smallest_limit)
         return found
 
     def wants_work(self, waiting: int) -> bool:
@@ -230,7 +242,7 @@ class Attachment:
         if self._state is not AttachmentState.READY or len(self._batches) >= self._max_in_flight:
             return False
         in_hand = sum([batch.size for batch in self._batches.values()])
-        return waiting >= min(in_hand, self._smallest_limit)
+        return waiting >= min(in_hand, self.smallest_limit)
 
     def can_take(self, version: int, options: Options, waiting: int, isolated: bool = False) -> bool:
         """Tells whether it should be given a batch now.
@@ -259,7 +271,10 @@ class Attachment:
             ConnectionError: If the replica has gone; then it takes no more.
             Exception: If it cannot be sent for another reason.
         """
-        message = batch.message(queue_depth).SerializeToString()
+        # A single caller waits for this one alone, and so may be back soon.
+        is_alone = batch.size == 1 and not self._batches and not queue_depth
+        busy_poll_microseconds = self._busy_poll_microseconds if is_alone else 0
+        message = batch.message(queue_depth, busy_poll_microseconds).SerializeToString()
         if len(message) > self.max_message_bytes:
             raise InternalError(f"expected a batch of at most {self.max_message_bytes} bytes, got {len(message)}")
         try:
@@ -267,6 +282,7 @@ class Attachment:
         except ConnectionError:
             self._change(_Event.LOSE)
             raise
+        self._expect_answer(busy_poll_microseconds / 1e6)
         self._batches[batch.id] = batch
         self.last_given = batch.id
 

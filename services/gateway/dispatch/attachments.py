@@ -67,6 +67,10 @@ class Attachments:
         """
         return any(attachment.wants_work(waiting) for attachment in self.all)
 
+    def fill_a_batch(self, waiting: int) -> bool:
+        """Tells whether so many observations are as many as one of them takes at a time."""
+        return any(waiting >= attachment.smallest_limit for attachment in self.all)
+
     @property
     def are_idle(self) -> bool:
         """Whether none of them has a batch in hand."""

@@ -84,7 +84,7 @@ class Dispatcher:
         self._batching = Batching(
             policy, self._lanes, self._traffic, self._attachments, self.statistics, self._dispatch_later
         )
-        self._gathering = Gathering(loop, self._is_wanted, self._is_alone, self._dispatch)
+        self._gathering = Gathering(loop, self._is_wanted, self._is_complete, self._dispatch)
         self._delay_is_running = False
 
     @property
@@ -315,9 +315,10 @@ class Dispatcher:
         """Tells whether any replica would take a batch."""
         return self._attachments.want_work(self._lanes.waiting.observations)
 
-    def _is_alone(self) -> bool:
-        """Tells whether a single request is all that this policy has to do."""
-        return self._lanes.waiting.observations <= 1 and self._attachments.are_idle
+    def _is_complete(self) -> bool:
+        """Tells whether a single observation is all that this policy has to do, or what waits fills a batch."""
+        waiting = self._lanes.waiting.observations
+        return self._attachments.are_idle if waiting <= 1 else self._attachments.fill_a_batch(waiting)
 
     def _dispatch(self) -> None:
         self._batching.give_batches(self.clock())

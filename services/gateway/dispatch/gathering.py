@@ -34,22 +34,22 @@ class Gathering:
 
     A request takes several turns from the wire to its queue, so under load there are always some on their way. To send
     off what happens to be here would cost a whole batch for one or two observations, just when the gateway has no time
-    to spare. Turns without news take microseconds, so this adds nothing that can be felt at light load; and a request
-    that is alone, as from a single caller, is not held up at all.
+    to spare. Turns without news take microseconds, so this adds nothing that can be felt at light load; and what there
+    is nothing to gather for, as a request that is alone or a batch that is full, is not held up at all.
 
     Args:
         loop: The event loop.
         is_wanted: Tells whether anybody would take a batch.
-        is_alone: Tells whether a single request is all that there is to do.
+        is_complete: Tells whether there is nothing to gather for.
         dispatch: Sends off what waits.
     """
 
     def __init__(
-        self, loop: Loop, is_wanted: Callable[[], bool], is_alone: Callable[[], bool], dispatch: Callable[[], None]
+        self, loop: Loop, is_wanted: Callable[[], bool], is_complete: Callable[[], bool], dispatch: Callable[[], None]
     ) -> None:
         self._loop = loop
         self._is_wanted = is_wanted
-        self._is_alone = is_alone
+        self._is_complete = is_complete
         self._dispatch = dispatch
         self._is_due = False
         self._news = self._quiet_turns = self._turns = 0
@@ -81,7 +81,7 @@ class Gathering:
         if not self._is_wanted():
             # Nobody would take a batch, so there is nothing to gather one for; the next answer comes back to this.
             self._turns = 0
-        elif self._quiet_turns >= QUIET_TURNS or self._turns >= MAX_TURNS or self._is_alone():
+        elif self._quiet_turns >= QUIET_TURNS or self._turns >= MAX_TURNS or self._is_complete():
             self._turns = 0
             self._dispatch()
         else:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from google.protobuf.message import DecodeError
 
 from services.common import sockets
+from services.common.busy_poll import BusyPoll
 from services.common.frames import FrameProtocol
 from services.common.supervision import Supervisor
 from services.gateway.dispatch.attachment import Attachment
@@ -37,6 +38,7 @@ class ReplicaService:
             lost; less for one that has always been much faster, and more for a batch that is so much larger.
         count: Gives what other gateway processes may ask for.
         supervisor: Keeps what happens in the background going.
+        busy_poll_microseconds: See `Attachment`.
 
     Attributes:
         address: Where it listens; with the real port where port 0 was asked for.
@@ -54,7 +56,9 @@ class ReplicaService:
         batch_timeout: float,
         count: Callable[[], activity_pb2.GatewayCounts],
         supervisor: Supervisor,
+        busy_poll_microseconds: int,
     ) -> None:
+        self._busy_poll_microseconds = busy_poll_microseconds
         self._supervisor = supervisor
         self._catalogue = catalogue
         self._waiting_room = waiting_room
@@ -86,7 +90,12 @@ class ReplicaService:
 
     def _connection(self) -> ReplicaConnection:
         return ReplicaConnection(
-            self._catalogue, self._waiting_room, self._max_message_bytes, self._connections, self._count
+            self._catalogue,
+            self._waiting_room,
+            self._max_message_bytes,
+            self._connections,
+            self._count,
+            self._busy_poll_microseconds,
         )
 
     async def _watch(self) -> None:
@@ -109,6 +118,7 @@ class ReplicaConnection(FrameProtocol):
             not say what it takes.
         connections: All connections; it keeps itself there for as long as it is open.
         count: Gives what other gateway processes may ask for.
+        busy_poll_microseconds: See `Attachment`.
     """
 
     def __init__(
@@ -118,12 +128,15 @@ class ReplicaConnection(FrameProtocol):
         max_message_bytes: int,
         connections: set[ReplicaConnection],
         count: Callable[[], activity_pb2.GatewayCounts],
+        busy_poll_microseconds: int,
     ) -> None:
         super().__init__(max_message_bytes)
         self._count = count
         self._catalogue = catalogue
         self._waiting_room = waiting_room
         self._connections = connections
+        self._busy_poll_microseconds = busy_poll_microseconds
+        self._busy_poll = BusyPoll()
         self._opened = time.monotonic()
         self._is_paused = False
         # Both are set by the replica's first announcement.
@@ -150,6 +163,7 @@ class ReplicaConnection(FrameProtocol):
         """Takes note that the replica is alive, and hands on the messages that are complete."""
         if self._attachment is not None:
             self._attachment.heard(time.monotonic())
+        self._busy_poll.arrived()
         super().data_received(data)
 
     def message_received(self, message: bytes) -> None:
@@ -196,7 +210,13 @@ class ReplicaConnection(FrameProtocol):
     def _attach(self, first: replica_pb2.AttachRequest) -> None:
         if not first.HasField("announce"):
             raise InvalidArgumentError("expected an Announce as the first message")
-        attachment = Attachment(first.announce, self._send_batch, max_message_bytes=self._max_message_bytes)
+        attachment = Attachment(
+            first.announce,
+            self._send_batch,
+            max_message_bytes=self._max_message_bytes,
+            busy_poll_microseconds=self._busy_poll_microseconds,
+            expect_answer=self._busy_poll.expect,
+        )
         if self._is_paused:
             attachment.pause()
         self.peer = f"replica {attachment.replica_id} of {attachment.policy}"

@@ -52,11 +52,12 @@ class Batch:
         """Whether it is to be the only batch that its replica holds, so that it is known what a loss is due to."""
         return self.segments[0].request.isolated
 
-    def message(self, queue_depth: int) -> replica_pb2.AttachResponse:
+    def message(self, queue_depth: int, busy_poll_microseconds: int = 0) -> replica_pb2.AttachResponse:
         """Writes the batch for the replica.
 
         Args:
             queue_depth: Observations that still wait at the gateway.
+            busy_poll_microseconds: How long the replica may poll for the next one.
 
         Raises:
             InternalError: If a request does not carry the inputs of the version. `unwritable` tells which ones.
@@ -66,6 +67,7 @@ class Batch:
         batch.id = self.id
         batch.version = self.version.number
         batch.queue_depth = queue_depth
+        batch.busy_poll_microseconds = busy_poll_microseconds
         head = self.segments[0].request
         if head.interactive:
             batch.queue_delay_microseconds = min(max(0, int((self.given - head.arrived) * 1e6)), _MOST_MICROSECONDS)

@@ -19,7 +19,7 @@ _VARINT_BYTES = 10
 _HEADER_BYTES = 1 + 5
 """The tag and the length of a part of a message that is at most 4 GiB long."""
 
-_MESSAGE_BYTES = 2 * _HEADER_BYTES + 6 * (1 + _VARINT_BYTES)
+_MESSAGE_BYTES = 2 * _HEADER_BYTES + 7 * (1 + _VARINT_BYTES)
 """What a message has once: its own header, the batch's or the answer's, and numbers of either, options included."""
 
 _SEED_BYTES = _HEADER_BYTES + 3 * (1 + _VARINT_BYTES)

@@ -5,6 +5,7 @@ from services.gateway.requests.batch import Batch
 from services.gateway.requests.options import GREEDY
 from services.gateway.requests.request import Segment
 from steersman.errors import InternalError, InvalidArgumentError
+from steersman.v1 import replica_pb2
 from tests.unit.services.gateway.sums import (
     MAX_MESSAGE_BYTES,
     MEMORY,
@@ -237,3 +238,25 @@ def test_a_message_that_is_too_large_after_all_is_not_sent() -> None:
     with pytest.raises(InternalError, match="at most 50 bytes"):
         give(replica, 0.0, size=10)
     assert not sent
+
+
+@pytest.mark.parametrize(
+    ("held", "size", "queue_depth", "microseconds"), [(0, 1, 0, 300), (1, 1, 0, 0), (0, 2, 0, 0), (0, 1, 5, 0)]
+)
+def test_both_sides_stay_awake_only_for_a_single_caller(
+    held: int, size: int, queue_depth: int, microseconds: int
+) -> None:
+    sent, expected = list[bytes](), list[float]()
+    replica = Attachment(
+        announce([PLAIN], credit=3),
+        sent.append,
+        max_message_bytes=MAX_MESSAGE_BYTES,
+        busy_poll_microseconds=300,
+        expect_answer=expected.append,
+    )
+    for _ in range(held):
+        give(replica, 0.0)
+    replica.give(Batch(version(PLAIN), GREEDY, [Segment(request(PLAIN, size), 0, size)], size, 0.0), queue_depth)
+    told = replica_pb2.AttachResponse.FromString(sent[-1]).batch.busy_poll_microseconds
+    assert told == microseconds
+    assert expected[-1] == microseconds / 1e6

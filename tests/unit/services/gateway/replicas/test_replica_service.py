@@ -71,6 +71,7 @@ class Stage:
             10.0,
             lambda: self.counts,
             Supervisor(),
+            busy_poll_microseconds=300,
         )
 
     @property

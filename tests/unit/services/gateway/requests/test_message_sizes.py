@@ -61,7 +61,7 @@ def test_no_batch_is_larger_than_it_is_taken_for(version: Version, options: Opti
         )
         segments.append(Segment(entry, 0, size))
     batch = Batch(version, options, segments, sum(sizes), given=1e6, id=2**64 - 1)
-    assert batch.message(2**32 - 1).ByteSize() <= bytes_of(batch_size(version, options), batch.size)
+    assert batch.message(2**32 - 1, 2**32 - 1).ByteSize() <= bytes_of(batch_size(version, options), batch.size)
 
 
 @given(version=versions(), options=OPTIONS, size=st.integers(1, 20))
