@@ -53,6 +53,11 @@ class Samples:
         """Adds one number."""
         self._values[load, system, metric].append(value)
 
+    def take(self, others: Samples) -> None:
+        """Adds all numbers of others."""
+        for key, values in others._values.items():
+            self._values[key].extend(values)
+
     def rows(self) -> list[Row]:
         """Summarises the numbers."""
         return [

@@ -46,6 +46,11 @@ class System(ABC):
     def processes(self) -> Mapping[str, Sequence[psutil.Process]]:
         """Gives its processes by what they are."""
 
+    @property
+    def has_died(self) -> bool:
+        """Whether it has ended by itself since it was started."""
+        return False
+
     def batches(self, load: Load) -> tuple[int, int] | None:
         """Gives how many batches, and observations in them, there have been; None if it does not know."""
         return None

@@ -118,6 +118,11 @@ class Triton(System):
         if self._folder is not None:
             self._folder.cleanup()
 
+    @property
+    def has_died(self) -> bool:
+        """Triton 2.51 ends with a segmentation fault in every third run or so of a stream."""
+        return self._process is not None and self._process.poll() is not None
+
     def target(self, load: Load) -> str | None:
         """Takes the loads of CartPole."""
         return self._address if load.policy == CARTPOLE else None

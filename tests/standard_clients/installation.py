@@ -15,6 +15,7 @@ from pathlib import Path
 _FOLDER = Path(__file__).resolve().parent
 _TARGET = _FOLDER.parent.parent / "var" / "standard-clients"
 _LIBB64 = "libb64-0d"
+_GRPC_JS = "@grpc/grpc-js@1.14.3"
 _SECONDS = 240
 
 
@@ -62,16 +63,46 @@ def perf_analyzer() -> tuple[Path, dict[str, str]]:
     return program, variables
 
 
-def _libb64() -> Path:
-    """Unpacks Debian's package of the library, without installing it."""
-    folder = _TARGET / _LIBB64
-    with _locked(_LIBB64):
-        if not list(folder.glob("usr/lib/*/libb64.so*")):
+def grpc_js() -> tuple[Path, Path]:
+    """Gives Node.js, and a folder whose programs find `@grpc/grpc-js`."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        raise CannotInstallError("expected Node.js and npm, got none")
+    folder = _TARGET / "grpc-js"
+    with _locked("grpc-js"):
+        if not (folder / "node_modules" / "@grpc" / "grpc-js").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            _run("apt-get", "download", _LIBB64, folder=folder)
+            _run(npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), _GRPC_JS)
+    return Path(node), folder
+
+
+def nghttp2_program(name: str) -> tuple[Path, dict[str, str]]:
+    """Gives a program of nghttp2, such as `h2load`, and the environment variables that it needs."""
+    if (found := shutil.which(name)) is not None:
+        return Path(found), {}
+    folder = _debian("nghttp2", "nghttp2-client", "libev4", "libjemalloc2")
+    libraries = sorted({str(path.parent) for path in folder.glob("usr/lib/*/*.so*")})
+    program, variables = folder / "usr" / "bin" / name, {"LD_LIBRARY_PATH": ":".join(libraries)}
+    _run(str(program), "--version", variables=variables)
+    return program, variables
+
+
+def _libb64() -> Path:
+    return next(_debian(_LIBB64, _LIBB64).glob("usr/lib/*/libb64.so*")).parent
+
+
+def _debian(name: str, *packages: str) -> Path:
+    """Unpacks Debian's packages into a folder, without installing them."""
+    folder = _TARGET / name
+    done = folder / "unpacked.txt"
+    with _locked(name):
+        if not done.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _run("apt-get", "download", *packages, folder=folder)
             for package in folder.glob("*.deb"):
                 _run("dpkg", "--extract", str(package), str(folder))
-    return next(folder.glob("usr/lib/*/libb64.so*")).parent
+            done.touch()
+    return folder
 
 
 @contextlib.contextmanager
