@@ -12,9 +12,11 @@ grpc.aio's style, health and reflection run unchanged beside it.
 
 It knows nothing of the rest of this repository. From the ground up: `wire`, `compression` and `messages` are pure;
 `http2` is the protocol without a socket, and the only module that knows which library does it; `link` joins it to a
-transport. On a server, `incoming` and `call` are the two sides of a call, `connection` takes them, `room` is the flow
-control of answers, and `upkeep` what time does; `states` has their states. `methods`, `servicing` and `context` are who
-answers, and `server` starts and stops it all. `client` is the other end.
+transport. On a server, `incoming`, `ending` and `call` are one call: what comes, how it ends and what its handler does.
+`connection` takes calls, `room` is the flow control of their answers, and `upkeep` what time does; `states` has their
+states. `methods`, `servicing` and `context` are who answers, and `server` starts and stops it all. `client` is the
+other end. No modules import each other: the lower one has a protocol of what it needs of the higher, such as `carrier`,
+which is a connection as its calls see it.
 """
 
 from services.common.rpc.call import Call

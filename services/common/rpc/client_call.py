@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from services.common.rpc.compression import read_encoding
 from services.common.rpc.errors import CallError, ConnectionLostError
 from services.common.rpc.events import ErrorCode
+from services.common.rpc.http2 import Http2
+from services.common.rpc.limits import Limits
 from services.common.rpc.messages import MessageCutter
 from services.common.rpc.wire import Field, Status, decode_metadata, is_grpc, prefixed, read_status
-
-if TYPE_CHECKING:
-    from services.common.rpc.client_connection import ClientConnection
 
 _OF_RESETS: dict[int, Status] = {
     ErrorCode.REFUSED_STREAM: Status.UNAVAILABLE,
@@ -32,6 +31,23 @@ _OF_HTTP = {
 }
 
 
+class ClientCarrier(Protocol):
+    """A connection, as its calls see it.
+
+    Attributes:
+        limits: What the server may send.
+        http2: Sends what they ask.
+        calls: By stream: told what comes; a call puts itself here.
+    """
+
+    limits: Limits
+    http2: Http2
+    calls: dict[int, ClientCall]
+
+    def flush_soon(self) -> None:
+        """Sends what there is, soon."""
+
+
 class ClientCall:
     """One call; what comes is told to `message` and `ended`, which derived classes define.
 
@@ -43,7 +59,7 @@ class ClientCall:
         refused: Whether the server has not looked at it, so that it can be made again.
     """
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientCarrier) -> None:
         self.initial: tuple[Field, ...] = ()
         self.trailing: tuple[Field, ...] = ()
         self.error: CallError | None = None

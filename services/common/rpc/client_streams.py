@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
 
-from services.common.rpc.client_call import ClientCall
+from services.common.rpc.client_call import ClientCall, ClientCarrier
 from services.common.rpc.errors import CallError
 from services.common.rpc.wire import Status
-
-if TYPE_CHECKING:
-    from services.common.rpc.client_connection import ClientConnection
 
 _INBOX_MESSAGES = 1024
 
@@ -23,7 +19,7 @@ class UnaryCall(ClientCall):
         answer: Has the answer, or the `CallError`.
     """
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientCarrier) -> None:
         super().__init__(connection)
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._message: bytes | None = None
@@ -49,7 +45,7 @@ class UnaryCall(ClientCall):
 class Stream(ClientCall):
     """A call of many messages, either way. Answers that nobody reads hold the server back."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientCarrier) -> None:
         super().__init__(connection)
         self._inbox: deque[bytes] = deque()
         self._news: asyncio.Future[None] | None = None

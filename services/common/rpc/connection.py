@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from typing import TYPE_CHECKING, Protocol
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
 
 from services.common.rpc.admission import Refusal, explain, explain_to_http1, is_call, read_head
 from services.common.rpc.call import Call
@@ -13,13 +15,11 @@ from services.common.rpc.errors import CallError, ConnectionLostError
 from services.common.rpc.limits import Limits, RateLimit
 from services.common.rpc.link import Link
 from services.common.rpc.peer import Peer, peer_of
+from services.common.rpc.receiver import Hold
 from services.common.rpc.room import Room
 from services.common.rpc.states import ConnectionState
 from services.common.rpc.upkeep import Upkeep
 from services.common.rpc.wire import Field, Status
-
-if TYPE_CHECKING:
-    from services.common.rpc.methods import Methods
 
 
 class Owner(Protocol):
@@ -36,7 +36,7 @@ class ServerConnection(Link):
     """Takes the calls of one client.
 
     Args:
-        methods: What can be called.
+        begin: Begins a call.
         limits: What the client may do.
         owner: Told when it is made and lost.
 
@@ -48,13 +48,15 @@ class ServerConnection(Link):
         upkeep: Looks after it.
     """
 
-    def __init__(self, methods: Methods, limits: Limits, owner: Owner) -> None:
+    def __init__(self, begin: Callable[[Call], None], limits: Limits, owner: Owner) -> None:
         super().__init__(limits)
         self.calls: dict[int, Call] = {}
-        self.room = Room(self.http2, limits, methods.begin)
+        self.room = Room(self.http2, limits)
         self.partial_bytes = 0
         self.begun = 0
+        self._begin = begin
         self._owner = owner
+        self._waiting: deque[Call] = deque()
         now = time.monotonic()
         self._controls = RateLimit(limits.pings, now)
         self.upkeep = Upkeep(self, now)
@@ -101,7 +103,11 @@ class ServerConnection(Link):
         except CallError as error:
             call.abandon(error)
         else:
-            self.room.admit(call)
+            if self.room.crowded:
+                call.hold(Hold.ADMISSION)
+                self._waiting.append(call)
+            else:
+                self._begin(call)
         if ended:
             call.take(b"", ended=True)
 
@@ -139,6 +145,11 @@ class ServerConnection(Link):
     def flushed(self) -> None:
         """Lets those go on that waited for room."""
         self.room.look()
+        while self._waiting and not self.room.crowded:
+            call = self._waiting.popleft()
+            if not call.cancelled:
+                self._begin(call)
+                call.release(Hold.ADMISSION)
 
     def drain(self) -> None:
         """Asks the client to begin no more calls here; those that it has begun go on."""

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 import grpc
 
 from services.common.rpc.call import Call
 from services.common.rpc.compression import Encoding
-from services.common.rpc.errors import CallError
 from services.common.rpc.states import CallState
 from services.common.rpc.wire import Metadata, Status, encode_metadata
 
-if TYPE_CHECKING:
-    from services.common.rpc.servicing import Servicing
-
 _log = logging.getLogger(__name__)
+
+
+class Flow(Protocol):
+    """What a context asks of who runs its method: to wait for the client."""
+
+    async def read(self) -> object:
+        """Waits for the next request; `grpc.aio.EOF` after the last."""
+
+    async def until_room(self) -> None:
+        """Waits until the client has taken most of what was written."""
 
 
 class Context(grpc.aio.ServicerContext[Any, Any]):
@@ -25,17 +31,17 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
 
     Args:
         call: The call.
-        handler: The method, for its (de)serializers.
-        servicing: Reads and waits for the method.
+        serializer: Makes a message of an answer; None if answers are messages.
+        flow: Waits for the client.
 
     Attributes:
         status: What `set_code` was told; OK at first.
     """
 
-    def __init__(self, call: Call, handler: grpc.RpcMethodHandler[Any, Any], servicing: Servicing) -> None:
+    def __init__(self, call: Call, serializer: Callable[[Any], bytes] | None, flow: Flow) -> None:
         self._call = call
-        self._handler = handler
-        self._servicing = servicing
+        self._serializer = serializer
+        self._flow = flow
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._trailing: Metadata = ()
@@ -46,15 +52,14 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
     async def read(self) -> Any:  # noqa: ANN401 - as grpc.aio has it
         """Waits for a message; `grpc.aio.EOF` after the last."""
         self._require_running()
-        message = await self._servicing.read()
-        return grpc.aio.EOF if message is None else self.deserialize(message)
+        return await self._flow.read()
 
     async def write(self, message: Any) -> None:  # noqa: ANN401
         """Sends a message; waits while the client does not take what was sent before."""
         self._require_running()
         self._send(message)
         if self._call.full:
-            await self._servicing.until_room()
+            await self._flow.until_room()
 
     async def send_initial_metadata(self, initial_metadata: Any) -> None:  # noqa: ANN401
         """Sends initial metadata."""
@@ -155,19 +160,6 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         """Tells whether the call has ended."""
         return self._call.state > CallState.ANSWERING
 
-    def deserialize(self, message: bytes) -> Any:  # noqa: ANN401
-        """Makes a request of a message.
-
-        Raises:
-            CallError: If it is none.
-        """
-        if self._handler.request_deserializer is None:
-            return message
-        try:
-            return self._handler.request_deserializer(message)
-        except Exception as error:
-            raise CallError(Status.INTERNAL, f"expected a request of this method, got other bytes: {error}") from error
-
     def finish(self, *answer: object) -> None:
         """Ends the call as the method has ended, with its answer if it has one."""
         if self._call.state > CallState.ANSWERING:
@@ -188,7 +180,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
                 _log.exception("a done callback of %s failed", self._call.path.decode(errors="replace"))
 
     def _send(self, message: object) -> None:
-        serializer = self._handler.response_serializer
+        serializer = self._serializer
         data = cast("bytes", message) if serializer is None else serializer(message)
         self._call.send(data, compressed=self._compressed)
         self._compressed = True

@@ -7,8 +7,9 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from services.common.rpc.carrier import Carrier
 from services.common.rpc.compression import Encoding
 from services.common.rpc.errors import CallError
 from services.common.rpc.messages import MessageCutter, only_message
@@ -16,11 +17,7 @@ from services.common.rpc.receiver import Hold, Receiver
 from services.common.rpc.states import CallState
 from services.common.rpc.wire import Field, Metadatum, Status, decode_metadata
 
-if TYPE_CHECKING:
-    from services.common.rpc.connection import ServerConnection
-
 _log = logging.getLogger(__name__)
-
 
 # Windows are given back in steps of at least so much, and once a call is over.
 _ACKNOWLEDGED_BYTES = 4096
@@ -35,6 +32,7 @@ class Incoming(abc.ABC):
         path: `/package.Service/Method`.
         fields: The header fields, as they came.
         deadline: Seconds of `time.monotonic`; infinite if the client set none.
+        ended_at: Seconds of `time.monotonic` when it was ended before the client had half-closed; infinite otherwise.
         state: What has been answered.
         request_encoding: What requests are compressed with, where they are.
         half_closed: Whether the client sends no more.
@@ -50,6 +48,7 @@ class Incoming(abc.ABC):
         "_unread",
         "connection",
         "deadline",
+        "ended_at",
         "fields",
         "half_closed",
         "path",
@@ -58,12 +57,13 @@ class Incoming(abc.ABC):
         "stream",
     )
 
-    def __init__(self, connection: ServerConnection, stream: int, path: bytes, fields: tuple[Field, ...]) -> None:
+    def __init__(self, connection: Carrier, stream: int, path: bytes, fields: tuple[Field, ...]) -> None:
         self.connection = connection
         self.stream = stream
         self.path = path
         self.fields = fields
         self.deadline = math.inf
+        self.ended_at = math.inf
         self.state = CallState.OPEN
         self.request_encoding: Encoding = "identity"
         self.half_closed = False
@@ -122,6 +122,16 @@ class Incoming(abc.ABC):
         if self._holds & reason:
             self._holds &= ~reason
             self._read_on()
+
+    def make_room(self) -> None:
+        """Tells the handler of room for answers, and reads on."""
+        self._holds &= ~Hold.ROOM
+        try:
+            if self._receiver is not None and self.state <= CallState.ANSWERING:
+                self._receiver.room()
+        except Exception as error:  # noqa: BLE001 - a handler's fault ends its call and nothing else
+            self._raised(error)
+        self._read_on()
 
     def _read_on(self) -> None:
         if not self._holds and not self._delivering:

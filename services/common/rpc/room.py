@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from services.common.rpc.http2 import Http2
 from services.common.rpc.limits import Limits
 from services.common.rpc.receiver import Hold
 
-if TYPE_CHECKING:
-    from services.common.rpc.call import Call
-
 _SMALL_BYTES = 1024
+
+
+class Answering(Protocol):
+    """A call, as far as its answers need room."""
+
+    stream: int
+
+    def hold(self, reason: Hold) -> None:
+        """Stops reading."""
+
+    def make_room(self) -> None:
+        """Tells the handler of room for answers, and reads on."""
 
 
 class Room:
     """The room for answers that a client does not take.
 
-    A call that has more than its share waiting is not read from. With much waiting on all calls, new ones are not
-    begun; with too much, answers are refused.
+    A call that has more than its share waiting is not read from. With much waiting on all calls, new ones should not
+    begin; with too much, answers are refused.
 
     Args:
         http2: Knows how much waits.
         limits: How much may.
-        begin: Begins a call.
 
     Attributes:
         small_bytes: Up to so many bytes, with what waits of the same call, an answer is sent without asking.
     """
 
-    __slots__ = ("_begin", "_full", "_http2", "_limits", "_waiting", "small_bytes")
+    __slots__ = ("_full", "_http2", "_limits", "small_bytes")
 
-    def __init__(self, http2: Http2, limits: Limits, begin: Callable[[Call], None]) -> None:
+    def __init__(self, http2: Http2, limits: Limits) -> None:
         self._http2 = http2
         self._limits = limits
-        self._begin = begin
         self.small_bytes = min(_SMALL_BYTES, limits.max_send_message_bytes)
-        self._full: set[Call] = set()
-        self._waiting: deque[Call] = deque()
+        self._full: set[Answering] = set()
 
-    def admit(self, call: Call) -> None:
-        """Begins a call, now or when there is room."""
-        if self._http2.unsent() > self._limits.max_unsent_bytes // 4:
-            call.hold(Hold.ADMISSION)
-            self._waiting.append(call)
-        else:
-            self._begin(call)
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits on all calls that new ones should wait too."""
+        return self._http2.unsent() > self._limits.max_unsent_bytes // 4
 
     def refusal(self, size: int) -> str | None:
         """Tells why an answer of so many bytes is not sent; None if it is."""
@@ -58,12 +59,12 @@ class Room:
             return f"expected a client that reads its answers, got one that leaves {limits.max_unsent_bytes} bytes"
         return None
 
-    def fill(self, call: Call) -> None:
+    def fill(self, call: Answering) -> None:
         """Stops reading from a call whose answers pile up."""
         call.hold(Hold.ROOM)
         self._full.add(call)
 
-    def leave(self, call: Call) -> None:
+    def leave(self, call: Answering) -> None:
         """Forgets a call that is gone."""
         self._full.discard(call)
 
@@ -74,8 +75,3 @@ class Room:
             for call in [call for call in self._full if self._http2.unsent(call.stream) <= enough]:
                 self._full.discard(call)
                 call.make_room()
-        while self._waiting and self._http2.unsent() <= self._limits.max_unsent_bytes // 4:
-            call = self._waiting.popleft()
-            if not call.cancelled:
-                self._begin(call)
-                call.release(Hold.ADMISSION)

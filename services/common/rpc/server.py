@@ -169,7 +169,7 @@ class Server(grpc.aio.Server):
         return port_of(sockets[0])
 
     def _connection(self) -> ServerConnection:
-        return ServerConnection(self.methods, self._limits, self)
+        return ServerConnection(self.methods.begin, self._limits, self)
 
     async def _until_gone(self, seconds: float) -> None:
         """Waits until no connection is left, but no longer than so many seconds."""

@@ -43,7 +43,7 @@ class Servicing(Receiver):
         self._writing: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         if handler.request_streaming:
-            context = Context(call, handler, self)
+            context = Context(call, handler.response_serializer, self)
             self._start(self._requests(context), context)
 
     def message(self, message: bytes) -> None:
@@ -67,8 +67,8 @@ class Servicing(Receiver):
             return
         if not self._inbox:
             raise CallError(Status.UNIMPLEMENTED, "expected one request, got none")
-        context = Context(self._call, self._handler, self)
-        self._start(context.deserialize(self._inbox.popleft()), context)
+        context = Context(self._call, self._handler.response_serializer, self)
+        self._start(self._request(self._inbox.popleft()), context)
 
     def room(self) -> None:
         """Lets the method write again."""
@@ -79,11 +79,15 @@ class Servicing(Receiver):
         if self._task is not None:
             self._task.cancel()
 
-    async def read(self) -> bytes | None:
-        """Waits for the next message; None after the last."""
+    async def read(self) -> object:
+        """Waits for the next request; `grpc.aio.EOF` after the last.
+
+        Raises:
+            CallError: If what comes is none.
+        """
         while not self._inbox:
             if self._ended:
-                return None
+                return grpc.aio.EOF
             if self._reading is not None:
                 raise grpc.aio.UsageError("expected one read at a time, got another before the last has ended")
             self._reading = asyncio.get_running_loop().create_future()
@@ -95,7 +99,7 @@ class Servicing(Receiver):
         self._inbox_bytes -= len(message)
         if 2 * len(self._inbox) <= _INBOX_MESSAGES and 2 * self._inbox_bytes <= _INBOX_BYTES:
             self._call.resume()
-        return message
+        return self._request(message)
 
     async def until_room(self) -> None:
         """Waits until the client has taken most of what was written."""
@@ -103,6 +107,15 @@ class Servicing(Receiver):
             self._writing = self._writing or asyncio.get_running_loop().create_future()
             await asyncio.shield(self._writing)
             self._writing = None
+
+    def _request(self, message: bytes) -> object:
+        deserializer = self._handler.request_deserializer
+        if deserializer is None:
+            return message
+        try:
+            return deserializer(message)
+        except Exception as error:
+            raise CallError(Status.INTERNAL, f"expected a request of this method, got other bytes: {error}") from error
 
     async def _requests(self, context: Context) -> AsyncIterator[Any]:
         while (message := await context.read()) is not grpc.aio.EOF:

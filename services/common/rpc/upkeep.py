@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from services.common.rpc.call import Call
 from services.common.rpc.errors import ConnectionLostError
+from services.common.rpc.http2 import Http2
+from services.common.rpc.limits import Limits
 from services.common.rpc.states import CallState, ConnectionState
-
-if TYPE_CHECKING:
-    from services.common.rpc.connection import ServerConnection
 
 TICK_SECONDS = 0.1
 """How often a server looks; a deadline that the client does not keep itself is up to so much late."""
@@ -21,6 +22,45 @@ LAST_BYTES_SECONDS = 1.0
 _ANSWER_TO_WARNING_SECONDS = 1.0
 
 
+class Kept(Protocol):
+    """A connection, as it is looked after.
+
+    Attributes:
+        limits: What the client may do.
+        http2: Asks it for signs of life.
+        state: Where it is in its life.
+        heard: Whether anything has come since this was set to False.
+        calls: By stream: those that run, and those that are done but not gone.
+        begun: How many calls there were.
+    """
+
+    limits: Limits
+    http2: Http2
+    state: ConnectionState
+    heard: bool
+    calls: dict[int, Call]
+    begun: int
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What carries its bytes."""
+
+    def flush(self) -> None:
+        """Sends what there is."""
+
+    def fail(self, error: ConnectionLostError) -> None:
+        """Ends it at once."""
+
+    def drain(self) -> None:
+        """Asks the client to begin no more calls here."""
+
+    def go_away(self) -> None:
+        """Takes no more calls."""
+
+    def cancel(self, message: str) -> None:
+        """Ends every call, and then the connection."""
+
+
 class Upkeep:
     """Looks after one connection. All times are seconds of `time.monotonic`.
 
@@ -29,7 +69,7 @@ class Upkeep:
         now: When it began.
     """
 
-    def __init__(self, connection: ServerConnection, now: float) -> None:
+    def __init__(self, connection: Kept, now: float) -> None:
         self._connection = connection
         limits = connection.limits
         self._greeted_by = now + limits.greeting_seconds

@@ -90,7 +90,7 @@ class MemoryServer:
 
     def __init__(self, methods: Methods, limits: Limits | None = None) -> None:
         self.keeper = Keeper()
-        self.connection = ServerConnection(methods, limits or Limits(), self.keeper)
+        self.connection = ServerConnection(methods.begin, limits or Limits(), self.keeper)
         self.transport = MemoryTransport(self.connection)
         self.connection.connection_made(self.transport)
 
