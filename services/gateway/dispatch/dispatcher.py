@@ -171,6 +171,12 @@ class Dispatcher:
         self._lanes.push(Segment(request, 0, request.size))
         self._gathering.notify()
 
+    def dispatch_if_full(self) -> None:
+        """Sends off what waits now if that is a whole batch, so that it is computed while more is being read."""
+        waiting = self._lanes.waiting.observations
+        if self._attachments.fill_a_batch(waiting) and self._is_wanted():
+            self._dispatch()
+
     def attach(self, attachment: Attachment) -> None:
         """Takes a replica."""
         self._attachments.add(attachment)

@@ -197,11 +197,12 @@ class Intake:
         except SteersmanError:
             dispatcher.statistics.version(version.number).failed.add(0.0)
             raise
-        # From here on it is accepted. It is not sent before this turn of the event loop has ended.
+        # From here on it is accepted; it has not been sent yet.
         if episodes.session_ids:
             request.session_ids = list(episodes.session_ids)
             request.steps = list(episodes.steps)
             request.on_unanswered = self._memory.begin(policy, episodes, version, now)
+        dispatcher.dispatch_if_full()
         return request
 
     def _read(self, message: policy_pb2.ActRequest, version: Version, read: Reader | None) -> Observation:

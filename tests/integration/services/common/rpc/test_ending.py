@@ -138,7 +138,7 @@ def refuse_until_unavailable(server: RunningServer) -> None:
     while time.monotonic() < ends:
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(server.address, options=options) as channel:
-            unary(channel, ECHO)(b"", timeout=1)
+            unary(channel, ECHO)(b"", timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize("grace", [None, 0.2])

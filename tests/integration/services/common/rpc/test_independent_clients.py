@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -83,3 +84,11 @@ def test_h2load_is_answered_every_time(
     load = [f"-n{calls}", f"-c{connections}", f"-m{streams}", *GRPC_FIELDS, f"--data={message}"]
     printed = run(str(program), *load, url, **variables)
     assert re.search(rf"{calls} succeeded, 0 failed, 0 errored, 0 timeout", printed), printed
+
+
+def test_h2spec_finds_nothing(our_server: RunningServer) -> None:
+    h2spec = shutil.which("h2spec")
+    if h2spec is None:
+        pytest.skip("needs h2spec on PATH")
+    printed = run(h2spec, "--host", "127.0.0.1", "--port", str(our_server.port), "--path", ECHO, "--timeout", "5")
+    assert " 0 failed" in printed, printed
