@@ -135,18 +135,18 @@ async def _closed_loop(ask: Callable[[], Awaitable[object]], load: Load, clock: 
 
 async def _at_rate(ask: Callable[[], Awaitable[object]], load: Load, clock: _Clock, rate: float) -> None:
     """Sends at fixed times, whether or not answers have come; latency counts from when a request was due."""
-    limit = asyncio.Semaphore(load.concurrency)
+    due_times = asyncio.Queue[float]()
 
-    async def one(due: float) -> None:
-        async with limit:
+    async def caller() -> None:
+        while (due := await due_times.get()) < clock.end:
             try:
                 await ask()
             except CallError:
                 clock.errors += 1
-                return
-            clock.count(due, time.perf_counter())
+            else:
+                clock.count(due, time.perf_counter())
 
-    tasks = set[asyncio.Task[None]]()
+    callers = [asyncio.create_task(caller()) for _ in range(load.concurrency)]
     tick = asyncio.Event()
     ticking = threading.Thread(target=_tick, args=(asyncio.get_running_loop(), tick.set, clock.end), daemon=True)
     ticking.start()
@@ -155,11 +155,11 @@ async def _at_rate(ask: Callable[[], Awaitable[object]], load: Load, clock: _Clo
         while due > time.perf_counter():
             tick.clear()
             await tick.wait()
-        task = asyncio.create_task(one(due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        due_times.put_nowait(due)
         due += 1 / rate
-    await asyncio.gather(*tasks)
+    for _ in callers:
+        due_times.put_nowait(clock.end)
+    await asyncio.gather(*callers)
 
 
 def _tick(loop: asyncio.AbstractEventLoop, tick: Callable[[], None], end: float) -> None:
