@@ -66,7 +66,11 @@ class Settings(BaseSettings):
         description="Most calls, streams included, that are open at a time on one connection. Clients hold back more.",
     )
     max_metadata_bytes: int = Field(
-        16 * 1024, ge=1024, le=1024**2, description="Largest metadata of a call, in bytes, that a server accepts."
+        16 * 1024,
+        ge=1024,
+        le=1024**2,
+        description="Largest metadata of a call, in bytes, that a server accepts. A single value of more than 64 KiB ends "
+        "the connection.",
     )
     max_connection_idle_seconds: float = Field(
         3600.0,

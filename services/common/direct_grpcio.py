@@ -54,6 +54,9 @@ def unary_coroutine(method: UnaryMethod) -> Callable[[Any, _Context], Awaitable[
             if unary.on_cancel is not None:
                 unary.on_cancel()
             raise
+        finally:
+            # The handler and its call know each other; without this only the garbage collector would find them.
+            unary.on_cancel = None
 
     return call
 

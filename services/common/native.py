@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from google.protobuf.message import Message
 
 from services.common import rpc
-from services.common.direct import StreamCall, UnaryCall, UnaryMethod
+from services.common.direct import StreamCall, StreamHandler, UnaryCall, UnaryMethod
 from services.common.errors import status_of
 from services.common.handlers import method_handlers
 from services.common.servicers import Method
@@ -34,6 +34,8 @@ def server(settings: Settings, *, share_port: bool, connection_age_seconds: floa
             max_concurrent_calls=settings.max_calls_per_connection,
             max_partial_bytes=max(256 * _MIB, 2 * largest_request),
             max_unsent_bytes=max(256 * _MIB, 4 * settings.max_message_bytes),
+            # Every deadline that passes is a reset, and all of a connection may pass at once.
+            resets=(max(5_000, 2 * settings.max_calls_per_connection), 2_000),
             keepalive_seconds=settings.keepalive_seconds,
             keepalive_timeout_seconds=settings.keepalive_timeout_seconds,
             max_idle_seconds=settings.max_connection_idle_seconds,
@@ -121,24 +123,27 @@ class _Unary(UnaryCall):
             self.fail(error)
             return
         if self._close():
+            self.on_cancel = None
             self._call.finish(data)
 
     def fail(self, error: Exception) -> None:
         """Ends the call."""
         if self._close():
+            self.on_cancel = None
             failure = _call_error(error, self._method.title)
             self._call.fail(failure.status, failure.message, failure.trailing)
 
     def _cancelled(self) -> None:
-        if self._close() and self.on_cancel is not None:
-            self.on_cancel()
+        on_cancel, self.on_cancel = self.on_cancel, None
+        if self._close() and on_cancel is not None:
+            on_cancel()
 
     def _close(self) -> bool:
         """Counts the end of the call; tells whether it was open."""
         was_open, self._open = self._open, False
         if was_open:
             self._method.limit.end()
-            # They know each other; without this only the garbage collector would find them.
+            # They know each other; without this only the garbage collector would find them, and the request with them.
             self._call.on_cancel = None
         return was_open
 
@@ -151,6 +156,22 @@ def _stream_opener(method: Method) -> Callable[[rpc.Call], rpc.Receiver]:
             raise _call_error(error, method.title) from error
 
     return opener
+
+
+class _Nobody:
+    """Takes the place of a handler that has ended its call."""
+
+    def receive(self, message: object) -> None:
+        """Drops it."""
+
+    def half_close(self) -> None:
+        """Does nothing."""
+
+    def cancel(self) -> None:
+        """Does nothing."""
+
+
+_NOBODY = _Nobody()
 
 
 class _Stream(StreamCall, rpc.Receiver):
@@ -170,7 +191,7 @@ class _Stream(StreamCall, rpc.Receiver):
         self._read = method.read_streamed
         self._open = True
         try:
-            self._handler = method.call(self)
+            self._handler: StreamHandler = method.call(self)
         except Exception:
             self._close()
             raise
@@ -191,8 +212,9 @@ class _Stream(StreamCall, rpc.Receiver):
 
     def cancel(self) -> None:
         """Says that nobody reads any more."""
+        handler = self._handler
         self._close()
-        self._handler.cancel()
+        handler.cancel()
 
     def send(self, message: Message) -> None:
         """Sends a message."""
@@ -223,3 +245,5 @@ class _Stream(StreamCall, rpc.Receiver):
         if self._open:
             self._open = False
             self._method.limit.end()
+            # They know each other; without this only the garbage collector would find them.
+            self._handler = _NOBODY

@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from services.common import grpcio
 from services.common.handlers import method_handlers
+from services.common.health import HealthServicer
 from services.common.rules import CallLimit, Rules, SizeLimit
 from services.common.servicers import Method, methods_of
 from steersman.addresses import for_grpc
@@ -87,7 +88,7 @@ class Server:
         server: grpc.aio.Server,
         address: str,
         names: Sequence[str],
-        servicer: health.aio.HealthServicer,
+        servicer: HealthServicer,
         grace_seconds: float,
         on_stop: Callable[[], None] | None,
     ) -> None:
@@ -166,7 +167,7 @@ def create_server(
         OSError: If the address is in use or not this machine's.
     """
     server, add_methods = _backend(settings, share_port=share_port, connection_age_seconds=connection_age_seconds)
-    health_servicer = health.aio.HealthServicer()
+    health_servicer = HealthServicer()
     reflected = [service.full_name for service in services if service.reflected]
     reflection_servicer = reflection.aio.ReflectionServicer([*reflected, health.SERVICE_NAME, reflection.SERVICE_NAME])
     # Their stubs say that they are of another class than all others, which they are not.

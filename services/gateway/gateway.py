@@ -71,7 +71,7 @@ class Gateway:
             limits, settings.scale_from_zero_seconds, self._ray_serve.request_replica
         )
         intake = Intake(self._catalogue, memory, waiting_room, reject_nonfinite=settings.reject_nonfinite)
-        streams = OpenStreams(settings.gateway_connection_age_seconds)
+        streams = OpenStreams(settings.queue_observations, settings.gateway_connection_age_seconds)
         policies = PolicyService(self._catalogue, intake, waiting_room, streams)
         self._supervisor = Supervisor(self._problems_changed)
         self._deployments = Deployments(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from services.common.rpc.http2 import Http2
@@ -28,6 +29,9 @@ class Carrier(Protocol):
     @property
     def peer(self) -> Peer:
         """Who is at the other end."""
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Calls something in the next turn of the loop."""
 
     def flush_soon(self) -> None:
         """Sends what there is, soon."""

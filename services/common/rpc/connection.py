@@ -134,6 +134,10 @@ class ServerConnection(Link):
         if self.state is ConnectionState.GREETING:
             self.become(ConnectionState.OPEN)
             self._writable = True
+        # Clients measure the way to the server with pings while it answers; only those between answers can be a flood.
+        if self._has_spoken:
+            self._has_spoken = False
+            self._controls.refill()
         if not self._controls.take(time.monotonic()):
             raise ConnectionLostError("expected few PING and SETTINGS frames, got a flood")
 

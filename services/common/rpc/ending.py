@@ -58,8 +58,8 @@ class Ending(Incoming):
         if self.state <= CallState.ANSWERING:
             self.state = transition(self.state, CallState.CANCELLED)
             self._cancel_receiver()
-        # They know each other; without this only the garbage collector would find them.
-        self._receiver = None
+        # They know each other; without this only the garbage collector would find them, and what the call has received.
+        self._receiver = self._cutter = None
 
     def _end(self, fields: tuple[Field, ...], state: CallState) -> None:
         before = self.state

@@ -22,6 +22,9 @@ _log = logging.getLogger(__name__)
 # Windows are given back in steps of at least so much, and once a call is over.
 _ACKNOWLEDGED_BYTES = 4096
 
+# What one read may hold of a stream, thousands of messages, would keep all others from being answered meanwhile.
+_MESSAGES_PER_TURN = 32
+
 
 class Incoming(abc.ABC):
     """The side of a call that the client sends.
@@ -133,8 +136,13 @@ class Incoming(abc.ABC):
             self._raised(error)
         self._read_on()
 
+    def _begin_turn(self) -> None:
+        self.release(Hold.TURN)
+
     def _read_on(self) -> None:
-        if not self._holds and not self._delivering:
+        if self.state > CallState.ANSWERING:
+            self._acknowledge()
+        elif not self._holds and not self._delivering:
             self._deliver()
             self.connection.flush_soon()
 
@@ -152,8 +160,13 @@ class Incoming(abc.ABC):
             return
         self._delivering = True
         try:
+            left = _MESSAGES_PER_TURN
             while (message := cutter.next()) is not None:
                 receiver.message(message)
+                left -= 1
+                if not left:
+                    self.hold(Hold.TURN)
+                    self.connection.call_soon(self._begin_turn)
                 if self._holds or self.state > CallState.ANSWERING:
                     break
             else:

@@ -27,7 +27,8 @@ class Limits:
             answer comes on top of all of it ends with RESOURCE_EXHAUSTED.
         resets: How many calls a peer may reset at once, and for how many more each second. Every deadline that passes
             is a reset.
-        pings: How many PING and SETTINGS frames a peer may send at once, and how many more each second.
+        pings: How many PING and SETTINGS frames a peer may send between two things that we send, and how many more each
+            second.
         greeting_seconds: How long a peer may take to say that it speaks HTTP/2.
         keepalive_seconds: After so long without a byte from the peer, it is asked whether it is there; 0 never asks.
         keepalive_timeout_seconds: How long it may take to answer that.
@@ -82,6 +83,10 @@ class RateLimit:
         self._burst, self._rate = limit
         self._tokens = float(self._burst)
         self._updated = now
+
+    def refill(self) -> None:
+        """Makes as many tokens as there may be."""
+        self._tokens = float(self._burst)
 
     def take(self, now: float) -> bool:
         """Takes a token; tells whether there was one."""

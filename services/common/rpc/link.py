@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from services.common.rpc.errors import ConnectionLostError
 from services.common.rpc.events import Events
@@ -45,6 +46,7 @@ class Link(asyncio.Protocol, Events):
         self._flush_is_due = False
         self._receiving = False
         self._unwritten = 0
+        self._has_spoken = False
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -70,8 +72,13 @@ class Link(asyncio.Protocol, Events):
             self._receiving = False
             self.flush()
 
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Calls something in the next turn of the loop."""
+        self._loop.call_soon(callback)
+
     def flush_soon(self) -> None:
         """Sends what there is in the next turn of the loop; some of it now, if there is much."""
+        self._has_spoken = True
         if self._receiving:
             return
         if not self._flush_is_due:
@@ -79,7 +86,10 @@ class Link(asyncio.Protocol, Events):
             self._loop.call_soon(self.flush)
         self._unwritten += 1
         if self._unwritten >= _MESSAGES_PER_WRITE:
-            self._write()
+            try:
+                self._write()
+            except ConnectionLostError as error:
+                self.fail(error)
 
     def flush(self) -> None:
         """Sends what there is, as far as peer and transport take it."""
@@ -116,7 +126,9 @@ class Link(asyncio.Protocol, Events):
             error: What it did.
             _data: The bytes with which it did so.
         """
-        _log.info("ending a connection with %s: %s", self._peer(), error)
+        # Whoever scans ports should not fill the log.
+        level = logging.DEBUG if self.state is ConnectionState.GREETING else logging.INFO
+        _log.log(level, "ending a connection with %s: %s", self._peer(), error)
         self._writable = False
         self.transport.abort()
 

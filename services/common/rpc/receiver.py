@@ -38,8 +38,10 @@ class Hold(IntEnum):
         HANDLER: Its handler asked for that.
         ROOM: Its answers pile up.
         ADMISSION: Those of the whole connection do, so it waits to be begun.
+        TURN: It has had its turn, and others have theirs now.
     """
 
     HANDLER = 1
     ROOM = 2
     ADMISSION = 4
+    TURN = 8

@@ -47,6 +47,8 @@ class ActStream(MessageStream):
         now = time.monotonic()
         for request in self._in_flight.values():
             request.abandon(now)
+        # They know this stream; without this only the garbage collector would find them.
+        self._in_flight.clear()
 
     def take(self, message: policy_pb2.ActStreamRequest) -> None:
         """Queues a request."""
@@ -74,6 +76,7 @@ class ActStream(MessageStream):
         except NotServedYetError as error:
             self._waiting[request_id] = asyncio.create_task(self._wait(error, message, deadline, finished))
         except SteersmanError as error:
+            self.hold_back(error)
             self._refuse(request_id, error)
 
     async def _wait(

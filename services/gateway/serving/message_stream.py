@@ -13,11 +13,18 @@ from google.protobuf.message import Message
 from services.common.direct import StreamCall
 from services.common.errors import as_steersman_error
 from services.common.rules import Unreadable
-from steersman.errors import InvalidArgumentError, SteersmanError
+from steersman.errors import InvalidArgumentError, ResourceExhaustedError, SteersmanError
 
 MAX_UNANSWERED = 1024
 """Requests of one stream that may be unanswered. Beyond that the gateway stops reading, so that gRPC's flow control
 holds a client back that sends faster than it is answered."""
+
+_LEAST_UNANSWERED = 16
+_SHARE_OF_QUEUE = 4
+"""All streams together may fill this part of the queue, so that they seldom meet one that is full."""
+
+HOLD_BACK_SECONDS = 0.05
+"""How long a stream is not read from that has met a queue that is full."""
 
 
 class _State(Enum):
@@ -49,6 +56,7 @@ class MessageStream(abc.ABC):
         self._streams = streams
         self._state = _State.OPEN
         self._paused = False
+        self._is_held_back = False
         self._error: SteersmanError | None = None
         streams.opened(self)
 
@@ -87,9 +95,7 @@ class MessageStream(abc.ABC):
                 self.take(message)
             except Exception as error:  # noqa: BLE001 - a fault with one request is no other's
                 self.refuse(message, as_steersman_error(error, "taking a request of a stream"))
-        if self.unanswered() >= MAX_UNANSWERED:
-            self._paused = True
-            self._call.pause()
+        self._pause_or_resume()
 
     def half_close(self) -> None:
         """Ends the stream when everything in flight is answered."""
@@ -120,13 +126,33 @@ class MessageStream(abc.ABC):
 
     def answered(self) -> None:
         """Has it look again at how many requests are unanswered."""
-        unanswered = self.unanswered()
-        if self._paused and unanswered < MAX_UNANSWERED:
-            self._paused = False
-            self._call.resume()
-        if self._state is _State.CLOSING and not unanswered:
+        self._pause_or_resume()
+        if self._state is _State.CLOSING and not self.unanswered():
             self._call.end(self._error)
             self._end()
+
+    def hold_back(self, error: Exception) -> None:
+        """Reads no more for a while if a request was refused for lack of room: the next ones would be, too.
+
+        Args:
+            error: What it was refused with.
+        """
+        if isinstance(error, ResourceExhaustedError) and not self._is_held_back:
+            self._is_held_back = True
+            asyncio.get_running_loop().call_later(HOLD_BACK_SECONDS, self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_held_back = False
+        self._pause_or_resume()
+
+    def _pause_or_resume(self) -> None:
+        paused = self._is_held_back or self.unanswered() >= self._streams.most_unanswered
+        if paused is not self._paused and self._state is not _State.ENDED:
+            self._paused = paused
+            if paused:
+                self._call.pause()
+            else:
+                self._call.resume()
 
     def _end(self) -> None:
         if self._state is not _State.ENDED:
@@ -139,13 +165,21 @@ class OpenStreams:
     """The streams of a service that are open, to have them end when it is time.
 
     Args:
+        queue_observations: How many observations may wait for one policy.
         connection_age_seconds: Age at which gRPC asks clients to replace a connection, which it cuts off at twice that
             age. 0 for never.
     """
 
-    def __init__(self, connection_age_seconds: float = 0.0) -> None:
+    def __init__(self, queue_observations: int, connection_age_seconds: float = 0.0) -> None:
+        self._queue_observations = queue_observations
         self._connection_age_seconds = connection_age_seconds
         self._timers: dict[MessageStream, asyncio.TimerHandle | None] = {}
+
+    @property
+    def most_unanswered(self) -> int:
+        """How many requests of each may be unanswered: fewer where there are many streams."""
+        share = self._queue_observations // (_SHARE_OF_QUEUE * max(1, len(self._timers)))
+        return max(_LEAST_UNANSWERED, min(MAX_UNANSWERED, share))
 
     def finish(self) -> None:
         """Has all of them end."""

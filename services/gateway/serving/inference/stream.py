@@ -74,6 +74,8 @@ class InferStream(MessageStream):
                 entry.waiting.cancel()
             if entry.request is not None:
                 entry.request.abandon(now)
+        # They know this stream; without this only the garbage collector would find them.
+        self._entries.clear()
 
     def shortened(
         self, answer: inference_pb2.ModelStreamInferResponse, error: InvalidArgumentError
@@ -118,6 +120,7 @@ class InferStream(MessageStream):
             waiting = self._wait(error, entry, parsed, request.ByteSize(), deadline, finished)
             entry.waiting = asyncio.create_task(waiting)
         except Exception as error:  # noqa: BLE001 - likewise
+            self.hold_back(error)
             self._refuse(entry, as_steersman_error(error, "queueing a request of ModelStreamInfer"))
 
     async def _wait(

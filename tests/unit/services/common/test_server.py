@@ -14,6 +14,7 @@ from steersman.v1 import deployment_pb2, policy_pb2
 
 POLICIES = "steersman.v1.PolicyService"
 DEPLOYMENTS = "steersman.v1.DeploymentService"
+GRACE_SECONDS = 20
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICES = [
@@ -28,7 +29,7 @@ SERVICES = [
 
 @pytest.mark.usefixtures("grpc_server")
 async def test_one_service_may_say_that_it_does_not_serve() -> None:
-    server = create_server(Settings(), "127.0.0.1:0", SERVICES, grace_seconds=0.3)
+    server = create_server(Settings(), "127.0.0.1:0", SERVICES, grace_seconds=GRACE_SECONDS)
     await server.set_serving(DEPLOYMENTS, serving=False)  # before the start
     await server.start()
     async with grpc.aio.insecure_channel(server.address) as channel:
@@ -50,10 +51,10 @@ async def test_one_service_may_say_that_it_does_not_serve() -> None:
         stopping = asyncio.create_task(server.stop())
         assert (await watching.read()).status == NOT_SERVING
         await server.set_serving(POLICIES, serving=True)
-        # Whatever is set now is not told any more; the call ends with the server.
+        # Whatever is set now is not told any more, and whoever watches does not hold up the end.
         with pytest.raises(grpc.aio.AioRpcError):
             await watching.read()
-        await stopping
+        await asyncio.wait_for(stopping, GRACE_SECONDS / 2)
 
 
 @pytest.mark.usefixtures("grpc_server")

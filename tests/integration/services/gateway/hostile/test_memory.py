@@ -162,6 +162,20 @@ async def test_requests_that_were_shed_expired_or_cancelled_are_not_kept(
     assert grown < 20, f"it grew by {grown:.0f} MiB"
 
 
+async def test_answered_requests_are_gone_before_the_collector_comes(gateway: GatewayProcess) -> None:
+    process = psutil.Process(gateway.process.pid)
+    rows = np.ones((MEBIBYTE // 16 - 100, 4), np.float32)
+    request = policy_pb2.ActRequest(policy="target", observation={"observation": tensors.encode(rows)})
+    async with policy_stub(gateway) as stub:
+        # The collector looks at how many objects there are and not at their size; these calls are too few for it.
+        for _ in range(5):
+            await stub.Act(request, timeout=20)
+        before = process.memory_info().rss
+        for _ in range(40):
+            await stub.Act(request, timeout=20)
+    assert (process.memory_info().rss - before) / MEBIBYTE < 15
+
+
 async def test_messages_of_a_stream_that_were_refused_are_not_kept(gateway: GatewayProcess) -> None:
     process = psutil.Process(gateway.process.pid)
     async with policy_stub(gateway) as stub:

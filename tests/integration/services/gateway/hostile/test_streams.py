@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +18,8 @@ from steersman.inference.v1 import inference_pb2
 from steersman.v1 import common_pb2, policy_pb2
 from tests.gateways import (
     GatewayProcess,
+    attached_replica,
+    gateway_process,
     policy_stub,
     silent_replica,
 )
@@ -105,6 +109,32 @@ async def test_neighbours_of_what_is_too_large_are_answered(gateway: GatewayProc
         assert isinstance(answered, policy_pb2.ActStreamResponse)
         assert (answered.id, answered.WhichOneof("result")) == (1, "response")
         call.cancel()
+
+
+async def test_many_streams_that_send_ahead_are_held_back_and_not_refused(tmp_path: Path, bundle: Bundle) -> None:
+    streams, requests = 12, 1000
+    with gateway_process(tmp_path, queue_observations=512) as gateway:
+        async with attached_replica(gateway, "target", {1: bundle}), policy_stub(gateway) as stub:
+
+            async def pipeline() -> list[int]:
+                call: Any = stub.ActStream()
+
+                async def send() -> None:
+                    for number in range(1, requests + 1):
+                        await call.write(policy_pb2.ActStreamRequest(id=number, request=REQUEST))
+                    await call.done_writing()
+
+                sending = asyncio.create_task(send())
+                codes = [answer.error.code async for answer in call]
+                await sending
+                return codes
+
+            pipelines = [asyncio.create_task(pipeline()) for _ in range(streams)]
+            async with policy_stub(gateway) as neighbour:
+                while not all(task.done() for task in pipelines):
+                    await neighbour.Act(REQUEST, timeout=5)
+            answered = [await task for task in pipelines]
+    assert answered == [[0] * requests] * streams
 
 
 async def test_a_request_whose_answer_would_be_too_large_fails_alone(gateway: GatewayProcess) -> None:

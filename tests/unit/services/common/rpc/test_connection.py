@@ -273,6 +273,20 @@ async def test_a_client_that_answers_pings_is_kept() -> None:
     assert not pair.server.transport.closed
 
 
+@pytest.mark.parametrize(("answered", "kept"), [(True, True), (False, False)])
+async def test_only_pings_between_answers_are_a_flood(*, answered: bool, kept: bool) -> None:
+    """Clients in Go send a ping for each answer, to measure how much they should let be on its way."""
+    methods, _ = logging_methods()
+    pair = Pair(methods, Limits(pings=(10, 0)))
+    for _ in range(50):
+        if answered:
+            Caller(pair, UNARY).send(b"x", last=True)
+            pair.exchange()
+        pair.client.http2.ping()
+        pair.exchange()
+    assert pair.server.transport.closed is not kept
+
+
 @given(st.lists(st.tuples(st.integers(0, len(SENT) - 1), st.integers(0, 255)), min_size=1, max_size=8), st.data())
 async def test_any_bytes_end_a_connection_at_worst(changes: list[tuple[int, int]], data: st.DataObject) -> None:
     sent = bytearray(SENT)
