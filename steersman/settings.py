@@ -69,8 +69,8 @@ class Settings(BaseSettings):
         16 * 1024,
         ge=1024,
         le=1024**2,
-        description="Largest metadata of a call, in bytes, that a server accepts. A single value of more than 64 KiB ends "
-        "the connection.",
+        description="Largest metadata of a call, in bytes, that a server accepts. A single value of more than 64 KiB "
+        "ends the connection.",
     )
     max_connection_idle_seconds: float = Field(
         3600.0,

@@ -50,8 +50,8 @@ class Http2:
 
     def __init__(self, events: Events, limits: Limits, *, client: bool = False) -> None:
         self._events = events
-        # Fields beyond our own limit still reach us, up to a bound, so that only the call fails and not the connection. A
-        # single value of more than 64 KiB is an error of the connection all the same, to libnghttp2.
+        # Fields beyond our own limit still reach us, up to a bound, so that only the call fails and not the connection.
+        # A single value of more than 64 KiB is an error of the connection all the same, to libnghttp2.
         configuration = Configuration(
             auto_window_update=False,
             stream_reset_rate_limit=limits.resets,
