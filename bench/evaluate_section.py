@@ -42,7 +42,7 @@ _METRIC = "steps_per_s"
 _MANY_EPISODES = 10_000_000
 
 TARGETS = (
-    Target(LOAD, _METRIC, "in-process", 0.5),
+    Target(LOAD, _METRIC, "in-process", 0.6),
     Target(LOAD, _METRIC, "http", 20.0),
 )
 

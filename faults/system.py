@@ -287,7 +287,7 @@ async def running_system() -> AsyncIterator[System]:
         update={
             "gateway_workers": WORKERS,
             "gateway_replica_address": f"unix:{folder / 'replicas'}",
-            "max_connection_age_seconds": CONNECTION_AGE_SECONDS,
+            "gateway_connection_age_seconds": CONNECTION_AGE_SECONDS,
         }
     )
     url = urlsplit(own.ray_dashboard_url)

@@ -67,6 +67,8 @@ class Deployments:
         self._catalogue = catalogue
         self._enabled = bool(settings.ray_dashboard_url)
         catalogue.is_settled = not self._enabled
+        if self._enabled:
+            waiting_room.expect_anything()
         self._supervisor = supervisor
         self._shared = SharedState(settings.database, self._state_changed)
         self._reconciler = Reconciler(settings, gateways, ray_serve, self._shared, lambda: self.overview.notify())

@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 _REQUEST_AGAIN_SECONDS = 0.5
 
+_MOST_UNKNOWN = 1000
+"""Policies that may be waited for while it is not known which there are. Anybody may name some."""
+
 T = TypeVar("T")
 
 
@@ -55,6 +58,7 @@ class WaitingRoom:
         self._longest_seconds = longest_seconds
         self._request_replica = request_replica
         self._expected: frozenset[str] = frozenset()
+        self._expects_anything = False
         self._closed = False
         self._lines: dict[str, _Line] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -70,9 +74,16 @@ class WaitingRoom:
         Who waits for another one is told at once what has become of it.
         """
         self._expected = frozenset() if self._closed else frozenset(policies)
+        self._expects_anything = False
         for policy in list(self._lines):
-            if policy not in self._expected:
+            if policy in self._expected:
+                self.ask_for_replica(policy)
+            else:
                 self.wake(policy)
+
+    def expect_anything(self) -> None:
+        """Lets requests wait for whatever they name until `expect` tells: the gateway has just started."""
+        self._expects_anything = True
 
     def expects(self, address: str) -> bool:
         """Tells whether it makes sense to wait for what an address names.
@@ -80,7 +91,7 @@ class WaitingRoom:
         Raises:
             InvalidArgumentError: If it is no address.
         """
-        return parse_address(address)[0] in self._expected
+        return self._expects(parse_address(address)[0])
 
     def wake(self, policy: str) -> None:
         """Lets everyone who waits for a policy try again, since a replica can answer now."""
@@ -127,13 +138,18 @@ class WaitingRoom:
         """
         longest = time.monotonic() + self._longest_seconds
         policy = parse_address(address)[0]
-        while policy in self._expected:
+        while self._expects(policy):
             await self._wait(policy, size_bytes, deadline, longest, error)
             try:
                 return attempt()
             except UnavailableError as again:
                 error = again
         raise error
+
+    def _expects(self, policy: str) -> bool:
+        if self._expects_anything:
+            return policy in self._lines or len(self._lines) < _MOST_UNKNOWN
+        return policy in self._expected
 
     async def _wait(
         self, policy: str, size_bytes: int, deadline: float, longest: float, error: UnavailableError

@@ -85,8 +85,8 @@ class MessageStream(abc.ABC):
         """Takes no more requests; the stream ends when everything in flight is answered."""
 
     def receive(self, message: Any) -> None:  # noqa: ANN401 - whatever the method's requests are
-        """Takes a request."""
-        if self._state is not _State.OPEN:
+        """Takes a request; drops it once the stream is told to end: its client asks again elsewhere."""
+        if self._state is not _State.OPEN or self._streams.are_finished:
             return
         if isinstance(message, Unreadable):
             self.refuse(message.message, message.error)
@@ -168,12 +168,16 @@ class OpenStreams:
         queue_observations: How many observations may wait for one policy.
         connection_age_seconds: Age at which gRPC asks clients to replace a connection, which it cuts off at twice that
             age. 0 for never.
+
+    Attributes:
+        are_finished: Whether all of them were told to end, since the gateway stops.
     """
 
     def __init__(self, queue_observations: int, connection_age_seconds: float = 0.0) -> None:
         self._queue_observations = queue_observations
         self._connection_age_seconds = connection_age_seconds
         self._timers: dict[MessageStream, asyncio.TimerHandle | None] = {}
+        self.are_finished = False
 
     @property
     def most_unanswered(self) -> int:
@@ -182,13 +186,17 @@ class OpenStreams:
         return max(_LEAST_UNANSWERED, min(MAX_UNANSWERED, share))
 
     def finish(self) -> None:
-        """Has all of them end."""
+        """Has all of them end, and those that are still to come."""
+        self.are_finished = True
         for stream in list(self._timers):
             stream.finish()
 
     def opened(self, stream: MessageStream) -> None:
         """Keeps a stream among those that are open."""
         timer = None
+        if self.are_finished:
+            # It has crossed our word for that on the way.
+            asyncio.get_running_loop().call_soon(stream.finish)
         if self._connection_age_seconds:
             # A stream may begin when its connection is already of age. So it ends well before its own age is as much
             # as the connection still has, and streams that began together do not all end at once.

@@ -4,7 +4,7 @@ from bench.plan import Plan
 
 def test_its_targets_are_half_of_in_process_and_twenty_times_http() -> None:
     assert {(target.load, target.metric, target.against, target.bound) for target in TARGETS} == {
-        (LOAD, "steps_per_s", "in-process", 0.5),
+        (LOAD, "steps_per_s", "in-process", 0.6),
         (LOAD, "steps_per_s", "http", 20.0),
     }
 

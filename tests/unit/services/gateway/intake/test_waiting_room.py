@@ -154,3 +154,33 @@ async def test_nobody_waits_at_a_gateway_that_stops(room: WaitingRoom, replica: 
         await waiting
     room.expect({"numbers"})
     assert not room.expects("numbers")
+
+
+async def test_a_gateway_that_has_just_started_lets_requests_wait_for_what_may_be_deployed(replica: Replica) -> None:
+    room = WaitingRoom(Limits(2, 100, 50), 5.0, replica.request_replica)
+    room.expect_anything()
+    assert room.expects("numbers")
+    deployed, unknown = wait(room, replica), wait(room, replica, "letters")
+    await until(lambda: room.waiting("numbers") == room.waiting("letters") == 1)
+    assert replica.asked == []
+    replica.error = NotFoundError("no such policy")
+    room.expect({"numbers"})
+    with pytest.raises(NotFoundError):
+        await unknown
+    await until(lambda: replica.asked == ["numbers"])
+    replica.error = None
+    room.wake("numbers")
+    assert await deployed == "answered"
+    assert not room.expects("letters")
+
+
+async def test_strangers_names_do_not_pile_up_while_nothing_is_known(replica: Replica) -> None:
+    room = WaitingRoom(Limits(2, 100, 50), 5.0, replica.request_replica)
+    room.expect_anything()
+    waiting = [wait(room, replica, f"policy-{number}") for number in range(1000)]
+    await until(lambda: room.waiting("policy-999") == 1)
+    assert not room.expects("another")
+    assert room.expects("policy-5")
+    room.close()
+    with pytest.raises(UnavailableError):
+        await asyncio.gather(*waiting)
