@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 WORKER_VARIABLE = "_STEERSMAN_GATEWAY_WORKER"
 """Tells a process which of the workers it is."""
 
-_QUICK_SECONDS = 5.0
+_QUICK_SECONDS = 2.0
 _MAX_QUICK_DEATHS = 5
 
 
@@ -48,14 +48,16 @@ def supervise(count: int) -> int:
     if stopping:
         # The signal came while only some of them were there to be told.
         stop(signal.SIGTERM, None)
-    quick_deaths = 0
+    # Of each by itself: when they are killed in turns, none of them dies of itself.
+    quick_deaths = [0] * count
     while True:
         pid, status = os.waitpid(-1, 0)
         worker = next(index for index, process in enumerate(processes) if process.pid == pid)
         if stopping:
             break
-        quick_deaths = quick_deaths + 1 if time.monotonic() - started[worker] < _QUICK_SECONDS else 0
-        if quick_deaths > _MAX_QUICK_DEATHS:
+        was_quick = time.monotonic() - started[worker] < _QUICK_SECONDS
+        quick_deaths[worker] = quick_deaths[worker] + 1 if was_quick else 0
+        if quick_deaths[worker] > _MAX_QUICK_DEATHS:
             _log.error("gateway processes die as soon as they are started; giving up")
             stop(signal.SIGTERM, None)
             break
@@ -66,7 +68,7 @@ def supervise(count: int) -> int:
             processes[worker].send_signal(signal.SIGTERM)
     for process in processes:
         process.wait()
-    return 1 if quick_deaths > _MAX_QUICK_DEATHS else 0
+    return 1 if max(quick_deaths) > _MAX_QUICK_DEATHS else 0
 
 
 def _start(worker: int) -> subprocess.Popen[bytes]:

@@ -21,6 +21,8 @@ from services.common.rpc.states import ConnectionState
 from services.common.rpc.upkeep import Upkeep
 from services.common.rpc.wire import Field, Status
 
+_PREFACE = b"PRI * HTTP/2.0"
+
 
 class Owner(Protocol):
     """Who keeps the connections of a server."""
@@ -75,6 +77,13 @@ class ServerConnection(Link):
             self._owner.connected(self)
         else:
             self.transport.set_protocol(Refusal(self.transport))
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop."""
+        if self.state is ConnectionState.GREETING and data.startswith(_PREFACE):
+            # It speaks HTTP/2, so it may be answered, be it that its next bytes are none.
+            self._writable = True
+        super().data_received(data)
 
     def fail(self, error: ConnectionLostError, data: bytes = b"") -> None:
         """Ends the connection at once; one that speaks HTTP/1.1 is told what this is."""

@@ -126,9 +126,7 @@ class Link(asyncio.Protocol, Events):
             error: What it did.
             _data: The bytes with which it did so.
         """
-        # Whoever scans ports should not fill the log.
-        level = logging.DEBUG if self.state is ConnectionState.GREETING else logging.INFO
-        _log.log(level, "ending a connection with %s: %s", self._peer(), error)
+        _log.log(self._level(), "ending a connection with %s: %s", self._peer(), error)
         self._writable = False
         self.transport.abort()
 
@@ -156,8 +154,12 @@ class Link(asyncio.Protocol, Events):
     def engine_closed(self, code: int, reason: bytes) -> None:
         """Closes the transport, which first sends what was written."""
         if code:
-            _log.info("a connection with %s ends with HTTP/2 error %d: %r", self._peer(), code, reason[:200])
+            _log.log(self._level(), "a connection with %s ends with HTTP/2 error %d: %r", self._peer(), code, reason[:200])
         self.transport.close()
+
+    def _level(self) -> int:
+        """Gives the level of what is logged of a peer's mistakes: whoever scans ports should not fill the log."""
+        return logging.DEBUG if self.state is ConnectionState.GREETING else logging.INFO
 
     def _peer(self) -> object:
         return self.transport.get_extra_info("peername") or "a peer"

@@ -103,6 +103,15 @@ def test_half_open_calls_beyond_the_limit_end_their_connection(our_kind: Kind) -
         assert connection.go_away == 1
 
 
+@pytest.mark.parametrize("junk", [b"\x0a\xff\xff\xff\xff\x0f" + bytes(range(256)), raw(0, 0, 0), raw(4, 0, 1)])
+def test_a_greeting_and_then_no_http2_ends_at_once(victim: RunningServer, junk: bytes) -> None:
+    host, _, port = victim.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as connection:
+        connection.sendall(PREFACE + junk)
+        while connection.recv(65536):
+            pass
+
+
 def test_continuation_flood(victim: RunningServer) -> None:
     with RawConnection(victim.address) as connection:
         begin = headers(connection.encoder, 1, ECHO)
