@@ -154,7 +154,8 @@ class Link(asyncio.Protocol, Events):
     def engine_closed(self, code: int, reason: bytes) -> None:
         """Closes the transport, which first sends what was written."""
         if code:
-            _log.log(self._level(), "a connection with %s ends with HTTP/2 error %d: %r", self._peer(), code, reason[:200])
+            said = reason[:200]
+            _log.log(self._level(), "a connection with %s ends with HTTP/2 error %d: %r", self._peer(), code, said)
         self.transport.close()
 
     def _level(self) -> int:
