@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.correctness import wait_for_right_answer
-from bench.loads import HALF_PEAK, LOADS, SERVE_LOADS
-from bench.measurement import generate, measure
+from bench.loads import LOADS, SERVE_LOADS
+from bench.measurement import generate
 from bench.models import Models, write_models
 from bench.plan import Plan
 from bench.results import Row, Samples
@@ -18,6 +18,7 @@ from bench.systems.ray_serve import ray_serve_systems
 from bench.systems.steersman import Steersman
 from bench.systems.system import System
 from bench.targets import Target
+from bench.turns import gateway_megabytes, take_turns
 
 SECTION = "serve"
 MILLION = 1_000_000
@@ -68,41 +69,18 @@ NOTES = (
 def run(plan: Plan, tell: Callable[[str], None]) -> list[Row]:
     """Runs the section.
 
-    One system runs at a time: idle processes of another would still take time from two cores.
-
     Args:
         plan: What to measure.
         tell: Told what happens.
     """
     samples = Samples(SECTION)
     systems: list[System] = [Floor(), Steersman(), *ray_serve_systems()]
-    chosen = [system for system in systems if not plan.systems or system.name in plan.systems]
-    loads = [load for load in SERVE_LOADS if not plan.loads or load.name in plan.loads]
     with tempfile.TemporaryDirectory() as folder:
         models = write_models(Path(folder))
-        for turn in range(1, plan.turns + 1):
-            for system in chosen:
-                tell(f"turn {turn} of {plan.turns}: starting {system.name}")
-                try:
-                    system.start(models)
-                    for load in loads:
-                        tell(f"turn {turn} of {plan.turns}: {system.name} under {load.name}")
-                        measure(system, load, plan.seconds, samples, models)
-                    if isinstance(system, Steersman):
-                        measure_gateway(system, plan, samples, models)
-                finally:
-                    system.stop()
+        take_turns(systems, SERVE_LOADS, plan, models, samples, tell)
         if plan.million:
             _follow_a_million(models, samples, tell)
     return samples.rows()
-
-
-def measure_gateway(system: Steersman, plan: Plan, samples: Samples, models: Models) -> None:
-    """Measures what is asked of the gateway itself: ready in time, small, and quick at half of its peak."""
-    peak = measure(system, LOADS["unary-32"], plan.seconds, Samples(SECTION), models)
-    measure(system, HALF_PEAK, plan.seconds, samples, models, rate=peak / 2)
-    samples.add("gateway", system.name, "ready_s", system.ready_seconds)
-    samples.add("gateway", system.name, "rss_mb", _gateway_megabytes(system))
 
 
 def _follow_a_million(models: Models, samples: Samples, tell: Callable[[str], None]) -> None:
@@ -113,14 +91,14 @@ def _follow_a_million(models: Models, samples: Samples, tell: Callable[[str], No
         target = system.target(load)
         wait_for_right_answer(target, load, models)
         generate(target, load, _SETTLE_SECONDS)
-        done, points = 0, [(0, _gateway_megabytes(system))]
+        done, points = 0, [(0, gateway_megabytes(system))]
         while done < MILLION:
             tell(f"a million requests: {done:,}, gateway at {points[-1][1]:.1f} MB")
             measured = generate(target, load, _MILLION_STEP_SECONDS)
             if not measured["answered"] or measured["errors"]:
                 raise RuntimeError(f"expected answers only, got {measured}")
             done += measured["answered"]
-            points.append((done, _gateway_megabytes(system)))
+            points.append((done, gateway_megabytes(system)))
         samples.add("gateway", system.name, "rss_slope_mb_per_million", slope(points) * MILLION)
         samples.add("gateway", system.name, "rss_mb_after_a_million", points[-1][1])
     finally:
@@ -134,8 +112,3 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
         points: x and y of at least two points with different x.
     """
     return statistics.linear_regression(*zip(*points, strict=True)).slope
-
-
-def _gateway_megabytes(system: Steersman) -> float:
-    """Adds up the resident memory of the gateway's processes."""
-    return sum(process.memory_info().rss for process in system.processes()["gateway"]) / 1e6

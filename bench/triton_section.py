@@ -9,14 +9,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
-from bench.loads import TRITON_LOADS, Load
-from bench.measurement import measure
-from bench.models import Models, write_models
+from bench.loads import TRITON_LOADS
+from bench.models import write_models
 from bench.plan import Plan
 from bench.results import Row, Samples
-from bench.serve_section import measure_gateway
 from bench.systems.floor import Floor
 from bench.systems.floor_native import FloorNative
 from bench.systems.ray_serve import ray_serve_systems
@@ -24,10 +20,10 @@ from bench.systems.steersman import Steersman
 from bench.systems.system import System
 from bench.systems.triton import Triton, TritonMissingError
 from bench.targets import Target
+from bench.turns import take_turns
 from steersman.settings import settings
 
 SECTION = "triton"
-_ATTEMPTS = 8
 
 TARGETS = (
     Target("unary-32", "actions_per_s", "floor", 2.5),
@@ -65,48 +61,13 @@ def run(plan: Plan, tell: Callable[[str], None]) -> list[Row]:
     triton = Triton(settings().var_dir.resolve() / "triton")
     serve_best = next(system for system in ray_serve_systems() if system.name == "serve-grpc-best")
     systems: list[System] = [Floor(), FloorNative(), Steersman(), triton, serve_best]
-    chosen = [system for system in systems if not plan.systems or system.name in plan.systems]
-    if triton in chosen:
+    if not plan.systems or triton.name in plan.systems:
         tell("getting Triton, a minute the first time")
         try:
             triton.fetch()
         except TritonMissingError as error:
             tell(f"going on without Triton: {error}")
-            chosen.remove(triton)
-    loads = [load for load in TRITON_LOADS if not plan.loads or load.name in plan.loads]
+            systems.remove(triton)
     with tempfile.TemporaryDirectory() as folder:
-        models = write_models(Path(folder))
-        for turn in range(1, plan.turns + 1):
-            for system in chosen:
-                tell(f"turn {turn} of {plan.turns}: starting {system.name}")
-                try:
-                    system.start(models)
-                    for load in loads:
-                        tell(f"turn {turn} of {plan.turns}: {system.name} under {load.name}")
-                        _measure_alive(system, load, plan, samples, models)
-                    if isinstance(system, Steersman):
-                        measure_gateway(system, plan, samples, models)
-                finally:
-                    system.stop()
+        take_turns(systems, TRITON_LOADS, plan, write_models(Path(folder)), samples, tell)
     return samples.rows()
-
-
-def _measure_alive(system: System, load: Load, plan: Plan, samples: Samples, models: Models) -> None:
-    """Measures; once more where the system has died of the load, so that what is compared with is at its best.
-
-    Raises:
-        RuntimeError: If it dies every time.
-    """
-    for _ in range(_ATTEMPTS):
-        found = Samples(SECTION)
-        try:
-            measure(system, load, plan.seconds, found, models)
-        except (RuntimeError, psutil.Error):
-            if not system.has_died:
-                raise
-        if not system.has_died:
-            samples.take(found)
-            return
-        system.stop()
-        system.start(models)
-    raise RuntimeError(f"expected {system.name} to live through {load.name}, but it died {_ATTEMPTS} times")
