@@ -69,6 +69,11 @@ def _call_error(error: Exception, title: str) -> rpc.CallError:
     return rpc.CallError(rpc.Status(code.value[0]), message, trailing)
 
 
+def _fail(call: rpc.Call, error: Exception, title: str) -> None:
+    failure = _call_error(error, title)
+    call.fail(failure.status, failure.message, failure.trailing)
+
+
 def _reader(method: Method) -> Callable[[bytes], Message]:
     read, title = method.read, method.title
 
@@ -123,18 +128,15 @@ class _Unary(UnaryCall):
             self.fail(error)
             return
         if self._close():
-            self.on_cancel = None
             self._call.finish(data)
 
     def fail(self, error: Exception) -> None:
         """Ends the call."""
         if self._close():
-            self.on_cancel = None
-            failure = _call_error(error, self._method.title)
-            self._call.fail(failure.status, failure.message, failure.trailing)
+            _fail(self._call, error, self._method.title)
 
     def _cancelled(self) -> None:
-        on_cancel, self.on_cancel = self.on_cancel, None
+        on_cancel = self.on_cancel
         if self._close() and on_cancel is not None:
             on_cancel()
 
@@ -144,7 +146,7 @@ class _Unary(UnaryCall):
         if was_open:
             self._method.limit.end()
             # They know each other; without this only the garbage collector would find them, and the request with them.
-            self._call.on_cancel = None
+            self._call.on_cancel = self.on_cancel = None
         return was_open
 
 
@@ -238,8 +240,7 @@ class _Stream(StreamCall, rpc.Receiver):
         if error is None:
             self._call.finish()
         else:
-            failure = _call_error(error, self._method.title)
-            self._call.fail(failure.status, failure.message, failure.trailing)
+            _fail(self._call, error, self._method.title)
 
     def _close(self) -> None:
         if self._open:
