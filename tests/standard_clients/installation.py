@@ -9,8 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
+
+import pytest
 
 _FOLDER = Path(__file__).resolve().parent
 _TARGET = _FOLDER.parent.parent / "var" / "standard-clients"
@@ -18,9 +21,19 @@ _LIBB64 = "libb64-0d"
 _GRPC_JS = "@grpc/grpc-js@1.14.3"
 _SECONDS = 240
 
+T = TypeVar("T")
+
 
 class CannotInstallError(Exception):
     """A client cannot be had here; the message says why."""
+
+
+def installed(install: Callable[..., T], *arguments: str) -> T:
+    """Installs a client, or skips the test and says why."""
+    try:
+        return install(*arguments)
+    except CannotInstallError as error:
+        pytest.skip(str(error))
 
 
 def client_python(name: str) -> Path:

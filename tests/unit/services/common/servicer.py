@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import pytest
 
 from services.common.direct import StreamCall, StreamHandler, direct
 from services.common.rules import Unreadable
@@ -93,6 +94,13 @@ class Deployments:
         if request.policy == "fault":
             raise RuntimeError("a secret of the service")
         await asyncio.Event().wait()
+
+
+async def refusal(call: Any) -> grpc.aio.AioRpcError:  # noqa: ANN401 - any call
+    """Waits for a call to be refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call
+    return refused.value
 
 
 @contextlib.asynccontextmanager

@@ -15,6 +15,7 @@ from services.common.server import Service, create_server
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.settings import Settings
 from steersman.v1 import policy_pb2, policy_pb2_grpc
+from tests.unit.services.common.servicer import refusal
 
 pytestmark = pytest.mark.usefixtures("grpc_server")
 
@@ -117,12 +118,6 @@ def act(channel: grpc.aio.Channel, policy: str = "", timeout: float = SECONDS) -
 
 def open_stream(channel: grpc.aio.Channel) -> Any:  # noqa: ANN401 - a call
     return ACT(channel).ActStream(timeout=SECONDS)
-
-
-async def refusal(call: Any) -> grpc.aio.AioRpcError:  # noqa: ANN401 - any call
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call
-    return refused.value
 
 
 async def until(condition: Callable[[], bool]) -> None:

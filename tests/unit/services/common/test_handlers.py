@@ -13,7 +13,7 @@ from services.common.rules import MAX_FIELDS, MAX_TEXT_BYTES, refuse_long_texts
 from steersman.errors import InvalidArgumentError
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc, trainer_pb2
-from tests.unit.services.common.servicer import MEBIBYTE, Policies, served
+from tests.unit.services.common.servicer import MEBIBYTE, Policies, refusal, served
 
 pytestmark = pytest.mark.usefixtures("grpc_server")
 
@@ -34,12 +34,6 @@ async def channel() -> AsyncIterator[grpc.aio.Channel]:
 async def act(channel: grpc.aio.Channel, policy: str, *session_ids: str) -> policy_pb2.ActResponse:
     request = policy_pb2.ActRequest(policy=policy, session_ids=session_ids)
     return await policy_pb2_grpc.PolicyServiceStub(channel).Act(request, timeout=SECONDS)
-
-
-async def refusal(call: Any) -> grpc.aio.AioRpcError:  # noqa: ANN401 - any call
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call
-    return refused.value
 
 
 async def test_an_unexpected_error_is_logged_and_tells_the_client_its_class_only(

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from steersman.settings import Settings
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, policy_pb2, policy_pb2_grpc
 from tests import raw_http2
-from tests.unit.services.common.servicer import Policies, served
+from tests.unit.services.common.servicer import Policies, refusal, served
 
 pytestmark = pytest.mark.usefixtures("grpc_server")
 
@@ -45,12 +45,6 @@ def retries_of(code: str, backoff: str = "0.05s") -> str:
         '{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "backoffMultiplier": 1, '
         f'"initialBackoff": "{backoff}", "maxBackoff": "{backoff}", "retryableStatusCodes": ["{code}"]}}}}]}}'
     )
-
-
-async def refusal(call: Any) -> grpc.aio.AioRpcError:  # noqa: ANN401 - any call
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call
-    return refused.value
 
 
 async def test_calls_over_the_limit_are_refused_and_told_when_to_try_again() -> None:

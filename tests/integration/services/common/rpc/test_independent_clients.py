@@ -7,30 +7,19 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import grpc
 import pytest
 
 from tests.integration.services.common.rpc.servers import ECHO, RunningServer
 from tests.standard_clients import installation
+from tests.standard_clients.installation import installed
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(600)]
 
 PROGRAMS = Path(installation.__file__).parent
 GRPC_FIELDS = ("-Hcontent-type: application/grpc", "-Hte: trailers")
-
-T = TypeVar("T")
-
-
-def installed(install: Callable[..., T], *arguments: str) -> T:
-    """Installs a client, or skips the test and says why."""
-    try:
-        return install(*arguments)
-    except installation.CannotInstallError as error:
-        pytest.skip(str(error))
 
 
 def run(*command: str, **variables: str) -> str:

@@ -7,9 +7,9 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,21 +19,12 @@ from services.policy.runtime import PolicyRuntime
 from tests.bundles import write_counting_bundle
 from tests.gateways import GatewayProcess, attached_replica, silent_replica
 from tests.standard_clients import installation
+from tests.standard_clients.installation import installed
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 PROGRAMS = Path(installation.__file__).parent
 ROWS = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
-
-T = TypeVar("T")
-
-
-def installed(install: Callable[..., T], *arguments: str) -> T:
-    """Installs a client, or skips the test and says why."""
-    try:
-        return install(*arguments)
-    except installation.CannotInstallError as error:
-        pytest.skip(str(error))
 
 
 @contextlib.asynccontextmanager
