@@ -69,6 +69,14 @@ def is_loopback_host(host: str) -> bool:
     return any(each.is_loopback or each.is_unspecified for each in (number, mapped) if each is not None)
 
 
+def is_loopback(address: str) -> bool:
+    """Tells whether an address leads to this machine, without a network or a name service: a socket or a host here."""
+    try:
+        return is_unix(address) or is_loopback_host(host_port(address).host)
+    except InvalidArgumentError:
+        return False  # a target of gRPC's own, with a scheme
+
+
 def is_loopback_url(url: str) -> bool:
     """Tells whether a URL's host is this machine."""
     return is_loopback_host(urlsplit(url).hostname or "")

@@ -108,6 +108,11 @@ MAX_MESSAGE_VARIABLE = "STEERSMAN_MAX_MESSAGE_BYTES"
 # What gRPC says where a message is larger than a limit.
 _TOO_LARGE = re.compile(r"(CLIENT|SERVER): (Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 
+# What our own servers and channels say then.
+_TOO_LARGE_FOR_US = re.compile(
+    r"(CLIENT: )?expected a message of at most (\d+) bytes, got one (?:of (\d+)|that inflates)"
+)
+
 _BY_CODE: dict[grpc.StatusCode, type[SteersmanError]] = {
     error.code: error
     for error in (
@@ -156,6 +161,9 @@ def from_rpc_error(error: grpc.RpcError) -> SteersmanError:
     if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         if (too_large := _TOO_LARGE.search(details)) is not None:
             return _too_large(*too_large.groups())
+        if (too_large := _TOO_LARGE_FOR_US.match(details)) is not None:
+            ours, limit, size = too_large.groups()
+            return _too_large("CLIENT" if ours else "SERVER", "Received", size or "more", limit)
         return ResourceExhaustedError(details, _pushback(error))
     return from_status(error.code(), details)
 

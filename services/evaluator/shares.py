@@ -7,9 +7,10 @@ import copy
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.common.environments import Environment
+from services.common.light_channel import open_light_channel
 from services.evaluator.code import enter
 from services.evaluator.environments import Recipe, check_spaces, close_environments, make_environments
 from services.evaluator.episodes import Act, Episode, Rollout
@@ -166,9 +167,8 @@ async def _players(
     # Other episodes are drawn for differently, and the same ones in the same way.
     seeds = [share.seed + share.numbers[group] for group in range(count)]
     if contestant.policy:
-        client = await stack.enter_async_context(
-            PolicyClient(contestant.policy, connection=settings().connection(share.gateway_address))
-        )
+        connection = replace(settings().connection(share.gateway_address), open_aio_channel=open_light_channel)
+        client = await stack.enter_async_context(PolicyClient(contestant.policy, connection=connection))
         info = await client.describe()
         return [
             ServedPolicy(

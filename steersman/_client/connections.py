@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 import grpc
 
-from steersman._client.channels import open_aio_channel, open_channel
+from steersman._client.channels import AioChannel, open_aio_channel, open_channel
 from steersman._client.exchange import Act, Describe, Exchange, LookUp, Pause, Step
 from steersman._client.failures import failure, no_answer
+from steersman._client.line import CLOSED
 from steersman._client.options import ConnectionOptions
-from steersman.errors import CancelledError, SteersmanError
+from steersman.errors import CancelledError, FailedPreconditionError, SteersmanError
 from steersman.v1 import policy_pb2, policy_pb2_grpc
 
 _T = TypeVar("_T")
@@ -80,9 +81,12 @@ class AioConnection:
 
     def __init__(self, options: ConnectionOptions) -> None:
         self.options = options
-        self._channel = open_aio_channel(options)
+        self._channel = (options.open_aio_channel or open_aio_channel)(options)
+        # A channel of somebody else's looks names up itself.
+        self._line = self._channel.line if isinstance(self._channel, AioChannel) else None
         self.stub: policy_pb2_grpc.PolicyServiceAsyncStub = policy_pb2_grpc.PolicyServiceStub(self._channel)
         self._description: asyncio.Task[policy_pb2.GetPolicyResponse] | None = None
+        self._is_closed = False
 
     async def run(self, exchange: Exchange[_T]) -> _T:
         """Carries out an exchange.
@@ -94,6 +98,7 @@ class AioConnection:
 
     async def close(self) -> None:
         """Closes the channel."""
+        self._is_closed = True
         await self._channel.close()
 
     async def carry_out(self, step: Step) -> Any:  # noqa: ANN401 - what each step gives
@@ -105,10 +110,12 @@ class AioConnection:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
-        line = self._channel.line
+        if self._is_closed:
+            raise FailedPreconditionError(CLOSED)
+        line = self._line
         if isinstance(step, LookUp):
-            return line.has_names and await asyncio.to_thread(line.look_up, step.timeout)
-        if not line.is_ready:
+            return line is not None and line.has_names and await asyncio.to_thread(line.look_up, step.timeout)
+        if line is not None and not line.is_ready:
             # Names are looked up in a thread, which would hold up the event loop if the call waited for it.
             await asyncio.to_thread(line.look_up, step.timeout)
         try:

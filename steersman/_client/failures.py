@@ -19,7 +19,15 @@ from steersman.errors import (
 
 # What gRPC itself says; a server says the same status in words of its own.
 _NOT_REACHED = ("failed to connect", "connections to all backends failing", "errors resolving", "dns resolution failed")
-_LOST = ("stream removed", "socket closed", "connection reset", "cancelling all calls", "goaway", "transport closed")
+_LOST = (
+    "stream removed",
+    "socket closed",
+    "connection reset",
+    "cancelling all calls",
+    "goaway",
+    "transport closed",
+    "the connection was lost",
+)
 _DEADLINE = "Deadline Exceeded"
 NOT_LISTENING = "nothing listens there"
 """Why an address cannot be reached at which there is no server at all."""

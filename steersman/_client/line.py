@@ -20,6 +20,9 @@ from steersman.errors import FailedPreconditionError
 
 _Channel = TypeVar("_Channel")
 
+CLOSED = "expected an open client, got one that was closed"
+"""What a client says that is used after its end."""
+
 _LOOK_UP_SECONDS = 5.0
 """How often names are looked up again while calls are made."""
 
@@ -130,7 +133,7 @@ class Line(Generic[_Channel]):
             target = self._target or targets.target_of(self._options.addresses[:1], self._look_up)
         with self._lock:
             if self._is_closed:
-                raise FailedPreconditionError("expected an open client, got one that was closed")
+                raise FailedPreconditionError(CLOSED)
             if self._open is None or self._open.target != target:
                 arguments = [*targets.channel_arguments(self._options), *target.arguments]
                 # The channel before is let go, not closed: calls in flight on it go on, and it ends with the last.

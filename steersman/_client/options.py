@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+
+import grpc
 
 from steersman import addresses
 from steersman.errors import MAX_MESSAGE_VARIABLE, InvalidArgumentError
@@ -78,6 +80,9 @@ class ConnectionOptions:
         retry: How calls of `PolicyService` are sent again.
         own_connections: Whether to connect apart from other channels of this process, which else share connections to
             the same address.
+        open_aio_channel: Makes the channel of asyncio clients and streams from these options, such as one with
+            interceptors of one's own, which then looks after names and proxies itself; None for gRPC's. It is closed
+            with what uses it.
     """
 
     addresses: Sequence[str] = (DEFAULT_ADDRESS,)
@@ -86,6 +91,7 @@ class ConnectionOptions:
     max_message_bytes: int = field(default_factory=_max_message_bytes)
     retry: RetryPolicy = RetryPolicy()
     own_connections: bool = False
+    open_aio_channel: Callable[[ConnectionOptions], grpc.aio.Channel] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Checks the values.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import grpc
@@ -63,6 +63,8 @@ class StreamCall:
     def __post_init__(self) -> None:
         """Opens the call."""
         self._call = self.stub.ActStream()
+        # Channels of somebody else's may send without a task, which comes before whatever else the loop has to do.
+        self._write_now: Callable[[policy_pb2.ActStreamRequest], bool] | None = getattr(self._call, "write_now", None)
         self._writer = asyncio.create_task(self._write())
         self._reader = asyncio.create_task(self._read())
 
@@ -74,8 +76,9 @@ class StreamCall:
         """
         answer: asyncio.Future[policy_pb2.ActResponse] = asyncio.get_running_loop().create_future()
         self._waiting[message.id] = answer
-        self._outbox[message.id] = message
-        self._news.set()
+        if self._outbox or self._write_now is None or not self._write_now(message):
+            self._outbox[message.id] = message
+            self._news.set()
         try:
             return await answer
         finally:

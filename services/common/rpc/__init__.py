@@ -15,8 +15,8 @@ It knows nothing of the rest of this repository. From the ground up: `wire`, `co
 transport. On a server, `incoming`, `ending` and `call` are one call: what comes, how it ends and what its handler does.
 `connection` takes calls, `room` is the flow control of their answers, and `upkeep` what time does; `states` has their
 states. `methods`, `servicing` and `context` are who answers, and `server` starts and stops it all. `client` is the
-other end. No modules import each other: the lower one has a protocol of what it needs of the higher, such as `carrier`,
-which is a connection as its calls see it.
+other end, and `stubs` makes it one for generated code. No modules import each other: the lower one has a protocol of
+what it needs of the higher, such as `carrier`, which is a connection as its calls see it.
 """
 
 from services.common.rpc.call import Call
@@ -26,6 +26,7 @@ from services.common.rpc.limits import Limits
 from services.common.rpc.methods import Methods
 from services.common.rpc.receiver import Receiver
 from services.common.rpc.server import Server
+from services.common.rpc.stubs import StubChannel
 from services.common.rpc.wire import Metadata, Status
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "Server",
     "StateError",
     "Status",
+    "StubChannel",
 ]

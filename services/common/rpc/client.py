@@ -6,6 +6,7 @@ It has no balancing, proxies or name service, and calls again only what the serv
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,6 @@ from services.common.rpc.limits import Limits
 from services.common.rpc.wire import Field, Metadata, Status, encode_metadata, format_timeout
 
 _LIMITS = Limits(connection_window_bytes=2**31 - 1, max_metadata_bytes=64 * 1024)
-_CONNECT_SECONDS = 20.0
 _MAX_ATTEMPTS = 3
 
 
@@ -28,12 +28,21 @@ class Channel:
         target: `host:port` or `unix:/path`.
         tls: How to check the server, and which certificate to show it; None for plain text.
         limits: What the server may send.
+        connect_seconds: How long it may take until the server speaks HTTP/2.
     """
 
-    def __init__(self, target: str, *, tls: ssl.SSLContext | None = None, limits: Limits = _LIMITS) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: ssl.SSLContext | None = None,
+        limits: Limits = _LIMITS,
+        connect_seconds: float = 20.0,
+    ) -> None:
         self._target = target
         self._tls = tls
         self._limits = limits
+        self._connect_seconds = connect_seconds
         self._connection: ClientConnection | None = None
         self._connecting = asyncio.Lock()
         authority = b"localhost" if target.startswith("unix:") else target.encode()
@@ -97,6 +106,8 @@ class Channel:
     async def close(self) -> None:
         """Ends the connection, and with it every call."""
         if self._connection is not None:
+            for call in [*self._connection.calls.values()]:
+                call.cancel(Status.CANCELLED, "the channel was closed")
             self._connection.transport.abort()
             self._connection = None
 
@@ -109,21 +120,35 @@ class Channel:
             return self._connection
 
     async def _connect(self) -> ClientConnection:
-        loop = asyncio.get_running_loop()
+        reason = ""
+        connection = None
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                if self._target.startswith("unix:"):
-                    path = self._target.removeprefix("unix:").removeprefix("//")
-                    _, connection = await loop.create_unix_connection(
-                        lambda: ClientConnection(self._limits), path, ssl=self._tls
-                    )
-                else:
-                    host, _, port = self._target.rpartition(":")
-                    _, connection = await loop.create_connection(
-                        lambda: ClientConnection(self._limits), host.strip("[]"), int(port), ssl=self._tls
-                    )
+            async with asyncio.timeout(self._connect_seconds):
+                connection = await self._opened()
+                await connection.greeted
+                return connection
+        except TimeoutError:
+            # gRPC's own words for it, which those who explain failures know.
+            reason = "it takes too long" if connection is None else "timeout before receiving SETTINGS frame"
         except OSError as error:
-            raise CallError(Status.UNAVAILABLE, f"cannot connect to {self._target}: {error}") from error
+            reason = str(error) if error.errno is None or isinstance(error, ssl.SSLError) else os.strerror(error.errno)
+        finally:
+            if reason and connection is not None:
+                connection.transport.abort()
+        raise CallError(Status.UNAVAILABLE, f"failed to connect to {self._target}: {reason}")
+
+    async def _opened(self) -> ClientConnection:
+        loop = asyncio.get_running_loop()
+        if self._target.startswith("unix:"):
+            path = self._target.removeprefix("unix:").removeprefix("//")
+            _, connection = await loop.create_unix_connection(
+                lambda: ClientConnection(self._limits), path, ssl=self._tls
+            )
+        else:
+            host, _, port = self._target.rpartition(":")
+            _, connection = await loop.create_connection(
+                lambda: ClientConnection(self._limits), host.strip("[]"), int(port), ssl=self._tls
+            )
         return connection
 
     def _request(self, path: str, timeout: float | None, metadata: Metadata) -> list[Field]:

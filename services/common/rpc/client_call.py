@@ -38,14 +38,19 @@ class ClientCarrier(Protocol):
         limits: What the server may send.
         http2: Sends what they ask.
         calls: By stream: told what comes; a call puts itself here.
+        full: Those that wait for room, told whenever something was sent.
     """
 
     limits: Limits
     http2: Http2
     calls: dict[int, ClientCall]
+    full: set[ClientCall]
 
     def flush_soon(self) -> None:
         """Sends what there is, soon."""
+
+    def flush(self) -> None:
+        """Sends what there is."""
 
 
 class ClientCall:
@@ -78,6 +83,9 @@ class ClientCall:
     def ended(self) -> None:
         """The call has ended; `error` says how."""
 
+    def flushed(self) -> None:
+        """Something was sent; there may be room."""
+
     def begin(self, fields: Sequence[Field], timeout: float | None) -> None:
         """Sends the header fields.
 
@@ -99,6 +107,11 @@ class ClientCall:
         self._connection.http2.send(self._stream, prefixed(message), ended=last)
         self._half_closed = last
         self._connection.flush_soon()
+
+    def send_now(self, message: bytes) -> None:
+        """Sends a message before the loop does anything else: it may be about to compute for long."""
+        self._connection.http2.send(self._stream, prefixed(message))
+        self._connection.flush()
 
     def half_close(self) -> None:
         """Says that no more messages come."""
@@ -166,7 +179,7 @@ class ClientCall:
             while not self.done and (message := self._cutter.next()) is not None:
                 self.message(message)
         except CallError as error:
-            self.cancel(error.status, error.message)
+            self.cancel(error.status, f"CLIENT: {error.message}")
 
     def acknowledge(self) -> None:
         """Lets the server send more."""

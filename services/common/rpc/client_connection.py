@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from services.common.rpc.client_call import ClientCall
+from services.common.rpc.errors import CallError
 from services.common.rpc.limits import Limits
 from services.common.rpc.link import Link
 from services.common.rpc.states import ConnectionState
-from services.common.rpc.wire import Field
+from services.common.rpc.wire import Field, Status
 
 
 class ClientConnection(Link):
@@ -16,11 +17,15 @@ class ClientConnection(Link):
 
     Attributes:
         calls: By stream: those that run, and those that are done but not gone.
+        full: Those that wait for room.
+        greeted: Done once the server speaks HTTP/2; fails with the `CallError` of a connection that ends before.
     """
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits, client=True)
         self.calls: dict[int, ClientCall] = {}
+        self.full: set[ClientCall] = set()
+        self.greeted: asyncio.Future[None] = self._loop.create_future()
 
     @property
     def takes_calls(self) -> bool:
@@ -35,6 +40,8 @@ class ClientConnection(Link):
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop last."""
         super().connection_lost(error)
+        if not self.greeted.done():
+            self.greeted.set_exception(CallError(Status.UNAVAILABLE, "the connection ended before its first SETTINGS"))
         calls = list(self.calls.values())
         self.calls.clear()
         for call in calls:
@@ -68,6 +75,13 @@ class ClientConnection(Link):
         """The server speaks HTTP/2."""
         if self.state is ConnectionState.GREETING:
             self.become(ConnectionState.OPEN)
+            if not self.greeted.done():
+                self.greeted.set_result(None)
+
+    def flushed(self) -> None:
+        """Something was sent; there may be room."""
+        for call in [*self.full]:
+            call.flushed()
 
     def go_away_received(self) -> None:
         """The server takes no new calls here."""

@@ -11,6 +11,9 @@ from services.common.rpc.wire import Status
 
 _INBOX_MESSAGES = 1024
 
+_UNSENT_BYTES = 64 * 1024
+"""With more of a call than this waiting to be sent, whoever writes waits too."""
+
 
 class UnaryCall(ClientCall):
     """A call of one request and one answer.
@@ -49,6 +52,19 @@ class Stream(ClientCall):
         super().__init__(connection)
         self._inbox: deque[bytes] = deque()
         self._news: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be sent that whoever writes should wait too."""
+        return self._connection.http2.unsent(self._stream) > _UNSENT_BYTES
+
+    async def room(self) -> None:
+        """Waits until the server has taken most of what was sent, or the call has ended."""
+        while not self.done and self.is_full:
+            self._room = asyncio.get_running_loop().create_future()
+            self._connection.full.add(self)
+            await self._room
 
     async def read(self) -> bytes | None:
         """Waits for the next answer; None after the last.
@@ -76,8 +92,15 @@ class Stream(ClientCall):
         self._wake()
 
     def ended(self) -> None:
-        """Ends the reading."""
+        """Ends the reading, and the waiting for room."""
         self._wake()
+        self.flushed()
+
+    def flushed(self) -> None:
+        """Lets whoever waits for room look again."""
+        self._connection.full.discard(self)
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
 
     def acknowledge(self) -> None:
         """Lets the server send more, unless too much is unread."""

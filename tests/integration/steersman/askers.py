@@ -1,16 +1,18 @@
-"""The SDK's four ways to ask for actions, seen as one: what is true of one has to be true of all."""
+"""The SDK's ways to ask for actions, and those over our own channel, seen as one: what is true of one has to be true of all."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from steersman import ActOptions, Answer, PolicyInfo, aio, client
+from services.common.light_channel import open_light_channel
+from steersman import ActOptions, Answer, ConnectionOptions, PolicyInfo, aio, client
 
-KINDS = ("sync", "aio", "sync stream", "aio stream")
-STREAMS = ("sync stream", "aio stream")
+KINDS = ("sync", "aio", "sync stream", "aio stream", "light", "light stream")
+STREAMS = ("sync stream", "aio stream", "light stream")
 
 _GREEDY = ActOptions()
 _Client = client.PolicyClient | aio.PolicyClient
@@ -57,7 +59,7 @@ class Asker:
 
 @contextlib.asynccontextmanager
 async def asker(kind: str, policy: str, **named: Any) -> AsyncIterator[Asker]:  # noqa: ANN401 - each its own
-    """Opens one of the four.
+    """Opens one of them.
 
     Args:
         kind: Which, of `KINDS`.
@@ -68,5 +70,8 @@ async def asker(kind: str, policy: str, **named: Any) -> AsyncIterator[Asker]:  
         with client.PolicyClient(policy, **named) as sync_client, sync_client.stream() as sync_stream:
             yield Asker(sync_client, sync_stream if kind in STREAMS else sync_client)
     else:
+        if kind.startswith("light"):
+            options = named.pop("connection", None) or ConnectionOptions()
+            named["connection"] = dataclasses.replace(options, open_aio_channel=open_light_channel)
         async with aio.PolicyClient(policy, **named) as aio_client, aio_client.stream() as aio_stream:
             yield Asker(aio_client, aio_stream if kind in STREAMS else aio_client)
