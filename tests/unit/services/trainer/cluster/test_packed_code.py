@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.evaluator.code import unpack_code
+from services.evaluator.workers.user_code import unpack_code
 from services.trainer.cluster.packed_code import pack
 from steersman.errors import InvalidArgumentError
 from steersman.v1.trainer_pb2 import Code, RunSpec
