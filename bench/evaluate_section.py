@@ -23,10 +23,10 @@ from bench.systems.ray_serve import APPS, DEFAULT_POLLING, RayServe
 from bench.systems.steersman import Steersman
 from bench.targets import Target
 from services.common.environments import Environment
-from services.evaluator.environments import Recipe, close_environments, make_environments
-from services.evaluator.episodes import Act, Rollout, Step
-from services.evaluator.evaluation import Arena, Result, play
-from services.evaluator.players import Contestant
+from services.evaluator.play.environment_making import Recipe, close_environments, make_environments
+from services.evaluator.play.episodes import Act, Rollout, Step
+from services.evaluator.play.evaluation import Arena, Result, play
+from services.evaluator.play.players import Contestant
 from steersman import spaces
 from steersman.aio import PolicyClient
 from steersman.v1 import trainer_pb2

@@ -20,7 +20,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
-from services.trainer.export import TrainedPolicy, export_bundle
+from services.trainer.export.bundle_export import TrainedPolicy, export_bundle
 from steersman import spaces, tensors
 
 _VECTOR = gymnasium.spaces.Box(-5.0, 5.0, (4,), np.float32)

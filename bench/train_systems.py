@@ -81,8 +81,8 @@ class RllibLearner:
 
 def steersman(seed: int) -> Learner:
     """PPO with Steersman's defaults."""
-    from services.trainer import validation
     from services.trainer.algorithms import build_config
+    from services.trainer.api import validation
     from steersman.v1.trainer_pb2 import Environment, RunSpec, StopCriteria
 
     asked = RunSpec(

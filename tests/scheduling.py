@@ -17,7 +17,7 @@ _STACK = (
     "tests/integration/services/trainer/test_failures.py",
     "tests/integration/services/trainer/test_sweeps.py",
     "tests/integration/services/trainer/test_own_code.py",
-    "tests/integration/services/trainer/test_service.py",
+    "tests/integration/services/trainer/api/test_service.py",
 )
 """Modules of slow tests that share nothing but the stack: each test is taken by itself."""
 
@@ -26,7 +26,7 @@ _SLOW = (
     # Between those that need the stack, so that not all workers wait for its start.
     "tests/integration/services/trainer/test_outages.py",
     "tests/integration/services/trainer/test_parity.py",
-    "tests/integration/services/trainer/test_export.py",
+    "tests/integration/services/trainer/export/test_bundle_export.py",
     *_STACK,
     "tests/end_to_end",
     "tests/integration/faults",

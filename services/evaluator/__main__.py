@@ -7,9 +7,9 @@ import os
 
 from services.common.logs import configure_logging
 from services.common.server import Service, create_server, serve_until_stopped
-from services.evaluator.archive import Archive
-from services.evaluator.requests import Defaults
-from services.evaluator.service import EvaluatorService
+from services.evaluator.api.requests import Defaults
+from services.evaluator.api.service import EvaluatorService
+from services.evaluator.judge.archive import Archive
 from steersman.settings import settings
 from steersman.v1 import evaluator_pb2
 

@@ -28,9 +28,9 @@ ENVIRONMENT = {
 
 async def serve(configuration: Settings) -> None:
     """Serves until the process is told to stop."""
-    from services.trainer.ray_jobs import RayJobs
-    from services.trainer.service import TrainerServicer
-    from services.trainer.tracking import Tracking
+    from services.trainer.api.service import TrainerServicer
+    from services.trainer.cluster.ray_jobs import RayJobs
+    from services.trainer.records.tracking import Tracking
 
     async with RayJobs(configuration.ray_dashboard_url, configuration.ray_token_file) as ray_jobs:
         servicer = TrainerServicer(configuration, Tracking(configuration.mlflow_url), ray_jobs)

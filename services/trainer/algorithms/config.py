@@ -16,13 +16,13 @@ from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from ray.tune import register_env
 
 from services.common.structs import plain_values
-from services.trainer.action_start import AddActionStart, needs_action_start
 from services.trainer.algorithms.catalogue import Algorithm, find_algorithm
 from services.trainer.algorithms.observations import observation_pieces, space_behind
 from services.trainer.algorithms.settings import MODEL, complete_settings, grouped
-from services.trainer.environments import EnvironmentSpaces, spaces_of
-from services.trainer.recordings import offline_settings
-from services.trainer.watched_environment import make_watched
+from services.trainer.environments.environment_spaces import EnvironmentSpaces, spaces_of
+from services.trainer.environments.recordings import offline_settings
+from services.trainer.environments.watched_environment import make_watched
+from services.trainer.export.action_start import AddActionStart, needs_action_start
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 from steersman.settings import settings

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium
 from ray.rllib.connectors.env_to_module import FlattenObservations
 
-from services.trainer.image_scaling import ScaleImages, is_image
+from services.trainer.export.image_scaling import ScaleImages, is_image
 
 
 def observation_pieces(space: gymnasium.Space[Any], *, is_own_network: bool, has_filters: bool) -> list[Any]:

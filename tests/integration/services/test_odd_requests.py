@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from deploy.free_ports import free_ports
 from services.common.server import Service
-from services.evaluator.requests import Defaults
-from services.evaluator.service import EvaluatorService
+from services.evaluator.api.requests import Defaults
+from services.evaluator.api.service import EvaluatorService
 from services.trainer.__main__ import ENVIRONMENT
-from services.trainer.ray_jobs import RayJobs
-from services.trainer.service import TrainerServicer
-from services.trainer.tracking import Tracking
+from services.trainer.api.service import TrainerServicer
+from services.trainer.cluster.ray_jobs import RayJobs
+from services.trainer.records.tracking import Tracking
 from steersman import tensors
 from steersman.inference.v1 import inference_pb2
 from steersman.settings import Settings

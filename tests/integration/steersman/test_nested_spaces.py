@@ -12,8 +12,8 @@ import pytest
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from services.common.server import Service, create_server
-from services.evaluator.requests import Defaults
-from services.evaluator.service import EvaluatorService
+from services.evaluator.api.requests import Defaults
+from services.evaluator.api.service import EvaluatorService
 from steersman import ActOptions, PolicyClient, spaces, tensors
 from steersman.aio import PolicyClient as AsyncPolicyClient
 from steersman.errors import InvalidArgumentError

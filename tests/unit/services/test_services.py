@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("module", ["services.policy.model", "services.trainer.greedy"])
+@pytest.mark.parametrize("module", ["services.policy.model", "services.trainer.job.greedy"])
 def test_what_computes_tells_nobody_that_it_is_used(module: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
 

@@ -12,9 +12,9 @@ import gymnasium
 
 from services.common.bundle import Bundle
 from services.common.server import Service, create_server
-from services.evaluator.archive import Archive
-from services.evaluator.requests import Defaults
-from services.evaluator.service import EvaluatorService
+from services.evaluator.api.requests import Defaults
+from services.evaluator.api.service import EvaluatorService
+from services.evaluator.judge.archive import Archive
 from services.policy.runtime import PolicyRuntime
 from steersman.settings import Settings
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc

@@ -15,8 +15,8 @@ from ray.rllib.connectors.env_to_module.prev_actions_prev_rewards import PrevAct
 from ray.rllib.connectors.learner.frame_stacking import FrameStackingLearner
 from ray.rllib.examples.rl_modules.classes.action_masking_rlm import ActionMaskingTorchRLModule
 
-from services.trainer.action_start import AddActionStart
-from services.trainer.image_scaling import ScaleImages
+from services.trainer.export.action_start import AddActionStart
+from services.trainer.export.image_scaling import ScaleImages
 
 VECTOR = Box(-5.0, 5.0, (4,), np.float32)
 IMAGE = Box(0, 255, (42, 42, 1), np.uint8)

@@ -21,11 +21,11 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from services.common.bundle import read_bundle
 from services.policy.runtime import Choice, PolicyRuntime
-from services.trainer.export import TrainedPolicy, export_bundle, load_checkpoint
-from services.trainer.nesting import leaves
+from services.trainer.export.bundle_export import TrainedPolicy, export_bundle, load_checkpoint
+from services.trainer.export.nesting import leaves
 from steersman import spaces, tensors
 from steersman.extras import ACTION_DISTRIBUTION_INPUTS, LOG_PROBABILITY, VALUE
-from tests.integration.services.trainer import environments, recordings
+from tests.integration.services.trainer import recordings, unusual_environments
 from tests.integration.services.trainer.combinations import Combination, config_of
 
 EPISODES = 3
@@ -51,11 +51,11 @@ class Step:
 
 def train(combination: Combination, folder: Path) -> TrainedPolicy:
     """Trains far enough that filters and weights have moved, and goes through a checkpoint as a run does."""
-    environments.register()
+    unusual_environments.register()
     spaces_given = {"observation_space": combination.observations, "action_space": combination.actions}
     config = (
         config_of(combination.algorithm)
-        .environment(environments.ANY, env_config=spaces_given, **spaces_given, **combination.environment)
+        .environment(unusual_environments.ANY, env_config=spaces_given, **spaces_given, **combination.environment)
         .env_runners(
             num_env_runners=0,
             num_envs_per_env_runner=2,
@@ -118,7 +118,7 @@ def check(combination: Combination, folder: Path) -> None:
     export_bundle(
         policy,
         folder / "bundle",
-        environment_id=environments.ANY,
+        environment_id=unusual_environments.ANY,
         algorithm=combination.algorithm,
         provenance={},
     )
@@ -144,7 +144,7 @@ def _lockstep(
     policy: TrainedPolicy, runtime: PolicyRuntime, combination: Combination, seed: int
 ) -> Iterator[tuple[Step, Step]]:
     environment = gymnasium.make(
-        environments.ANY, observation_space=combination.observations, action_space=combination.actions
+        unusual_environments.ANY, observation_space=combination.observations, action_space=combination.actions
     )
     rllib, bundle = RllibPlayer(policy), BundlePlayer(runtime)
     observation, _ = environment.reset(seed=seed)

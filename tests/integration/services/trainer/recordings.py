@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.integration.services.trainer import environments
+from tests.integration.services.trainer import unusual_environments
 from tests.integration.services.trainer.combinations import Combination
 
 EPISODES = 20
@@ -23,7 +23,7 @@ def record(combination: Combination, folder: Path) -> Path:
         folder: Where to; made if it does not exist.
     """
     environment = gymnasium.make(
-        environments.ANY, observation_space=combination.observations, action_space=combination.actions
+        unusual_environments.ANY, observation_space=combination.observations, action_space=combination.actions
     )
     environment.action_space.seed(0)
     columns: dict[str, list[object]] = {

@@ -9,12 +9,12 @@ import pytest
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from deploy.free_ports import free_address
-from services.trainer import runs
-from services.trainer.tracking import Tracking
+from services.trainer.records import runs
+from services.trainer.records.tracking import Tracking
 from steersman.v1 import trainer_pb2
 from steersman.v1.trainer_pb2 import ResumeRunRequest, StartRunRequest, WatchRunRequest
 from tests.conftest import Stack
-from tests.integration.services.trainer.test_service import SHORT, Trainer, another_trainer, spec, trainer
+from tests.integration.services.trainer.api.test_service import SHORT, Trainer, another_trainer, spec, trainer
 
 __all__ = ["trainer"]
 

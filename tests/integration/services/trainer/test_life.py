@@ -9,7 +9,7 @@ import grpc
 import pytest
 from mlflow import MlflowClient
 
-from services.trainer.tracking import Tracking
+from services.trainer.records.tracking import Tracking
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from steersman.v1.trainer_pb2 import (
     ReadRunLogRequest,
@@ -20,7 +20,7 @@ from steersman.v1.trainer_pb2 import (
     WatchRunRequest,
 )
 from tests.conftest import Stack
-from tests.integration.services.trainer.test_service import TINY, first_iteration, spec, trainer
+from tests.integration.services.trainer.api.test_service import TINY, first_iteration, spec, trainer
 
 __all__ = ["trainer"]
 

@@ -16,7 +16,7 @@ import pytest
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 from steersman.v1.trainer_pb2 import GetRunRequest, ResumeRunRequest, StartRunRequest, StopRunRequest, WatchRunRequest
 from tests.conftest import Stack
-from tests.integration.services.trainer.test_service import ENDLESS, Trainer, spec
+from tests.integration.services.trainer.api.test_service import ENDLESS, Trainer, spec
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 from steersman.v1.trainer_pb2 import ListRunsRequest, Run, RunSpec, StartRunRequest, WatchRunRequest
 from tests.conftest import Stack
-from tests.integration.services.trainer.test_service import TINY, another_trainer, trainer
+from tests.integration.services.trainer.api.test_service import TINY, another_trainer, trainer
 
 __all__ = ["trainer"]
 

@@ -13,8 +13,8 @@ from mlflow.artifacts import download_artifacts
 
 from services.common.bundle import read_bundle
 from services.common.structs import plain_values
-from services.trainer import greedy
-from services.trainer.tracking import Tracking
+from services.trainer.job import greedy
+from services.trainer.records.tracking import Tracking
 from steersman.v1 import trainer_pb2
 from steersman.v1.trainer_pb2 import (
     ListRunsRequest,
@@ -26,7 +26,7 @@ from steersman.v1.trainer_pb2 import (
     WatchRunRequest,
 )
 from tests.conftest import Stack
-from tests.integration.services.trainer.test_service import Trainer, spec, trainer
+from tests.integration.services.trainer.api.test_service import Trainer, spec, trainer
 
 __all__ = ["trainer"]
 

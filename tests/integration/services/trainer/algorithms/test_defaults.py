@@ -9,10 +9,11 @@ import gymnasium
 import pytest
 from google.protobuf import json_format
 
-from services.trainer import greedy, validation
 from services.trainer.algorithms import ALGORITHMS, Algorithm, build_config
-from services.trainer.export import export_bundle, load_checkpoint
-from services.trainer.trial import steps_of
+from services.trainer.api import validation
+from services.trainer.export.bundle_export import export_bundle, load_checkpoint
+from services.trainer.job import greedy
+from services.trainer.job.trial_callback import steps_of
 from steersman.recording import record
 from steersman.v1.trainer_pb2 import RunSpec
 

@@ -5,7 +5,7 @@ import pytest
 from services.trainer import algorithms
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
-from tests.integration.services.trainer import environments
+from tests.integration.services.trainer import unusual_environments
 
 
 def spec(environment: str = "CartPole-v1", /, **settings: float | str | list[int]) -> trainer_pb2.RunSpec:
@@ -47,18 +47,18 @@ def pieces(environment: str, **settings: float) -> list[str]:
 
 
 def test_observations_are_brought_to_what_networks_take() -> None:
-    environments.register()
+    unusual_environments.register()
     assert pieces("CartPole-v1") == []
     assert pieces("CartPole-v1", use_lstm=True) == []
     assert pieces("FrozenLake-v1") == ["FlattenObservations"]
-    assert pieces(environments.ODD) == ["FlattenObservations"]
-    assert pieces(environments.IMAGES) == ["ScaleImages"]
+    assert pieces(unusual_environments.ODD) == ["FlattenObservations"]
+    assert pieces(unusual_environments.IMAGES) == ["ScaleImages"]
 
 
-@pytest.mark.parametrize("environment", ["FrozenLake-v1", environments.IMAGES])
+@pytest.mark.parametrize("environment", ["FrozenLake-v1", unusual_environments.IMAGES])
 @pytest.mark.parametrize("use_lstm", [False, True])
 def test_networks_for_these_are_built(environment: str, use_lstm: bool) -> None:
-    environments.register()
+    unusual_environments.register()
     algorithms.check_model(spec(environment, use_lstm=use_lstm))
 
 

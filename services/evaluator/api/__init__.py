@@ -1,0 +1,1 @@
+"""The service: what is asked for is read, checked and answered here."""

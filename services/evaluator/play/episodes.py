@@ -1,0 +1,214 @@
+"""Plays episodes in several environments side by side."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from services.common.environments import Environment
+from services.evaluator.play.raw_rewards import RAW_REWARD
+from steersman.errors import FailedPreconditionError
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known when actions are asked for, for each environment that is asked for.
+
+    Attributes:
+        observations: What the environments show.
+        rewards: The rewards of the step before, 0 where an episode begins. Shape [environments], float32.
+        begins: Whether an episode begins. Shape [environments].
+    """
+
+    observations: Sequence[Any]
+    rewards: npt.NDArray[np.float32]
+    begins: npt.NDArray[np.bool_]
+
+
+class Act(Protocol):
+    """Asks a policy for actions."""
+
+    async def __call__(self, step: Step, /) -> Iterable[Any]:
+        """Gives one action for each of a step's observations."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode that has ended.
+
+    Attributes:
+        number: Its number, from 0.
+        seed: Seed that the environment was reset with.
+        episode_return: Sum of the raw rewards.
+        length: Steps.
+        terminated: Whether the environment reached a final state.
+        truncated: Whether it was cut off.
+        success: Whether it succeeded; None where the environment does not say.
+    """
+
+    number: int
+    seed: int
+    episode_return: float
+    length: int
+    terminated: bool
+    truncated: bool
+    success: bool | None = None
+
+
+class _Player:
+    """One environment with its own episodes, fixed beforehand.
+
+    Taking the first episodes to end from environments that run side by side would favour short ones.
+    """
+
+    def __init__(self, environment: Environment, numbers: Sequence[int], seed: int) -> None:
+        self._environment = environment
+        self._numbers = iter(numbers)
+        self._number: int | None = None
+        self._seed = seed
+        self.episode_return = 0.0
+        self._length = 0
+        self.observation: Any = None
+        self.reward = 0.0
+
+    @property
+    def playing(self) -> bool:
+        """Whether it has an episode in progress."""
+        return self._number is not None
+
+    @property
+    def begins(self) -> bool:
+        """Whether its episode has not had a step yet."""
+        return self._length == 0
+
+    def reset(self) -> None:
+        """Begins its next episode, if it has one left."""
+        self._number = next(self._numbers, None)
+        if self._number is not None:
+            self.episode_return, self._length, self.reward = 0.0, 0, 0.0
+            self.observation, _ = self._environment.reset(seed=self._seed + self._number)
+
+    def step(self, action: Any) -> Episode | None:  # noqa: ANN401 - of the environment's own type
+        """Takes a step and gives the episode, if that was its last one; then the next one has begun."""
+        number = self._number
+        assert number is not None  # noqa: S101 - only those that are playing are stepped
+        self.observation, reward, terminated, truncated, info = self._environment.step(action)
+        self.reward = float(reward)
+        self.episode_return += info.get(RAW_REWARD, self.reward)
+        self._length += 1
+        if not (terminated or truncated):
+            return None
+        ended = Episode(
+            number,
+            self._seed + number,
+            self.episode_return,
+            self._length,
+            bool(terminated),
+            bool(truncated),
+            _success(info),
+        )
+        self.reset()
+        return ended
+
+
+class Rollout:
+    """Plays a fixed number of episodes.
+
+    Args:
+        environments: Where; each plays its own share.
+        numbers: Of the episodes, at least as many as environments.
+        seed: Episode i is reset with seed + i.
+        pulse: Called before each reset and step of an environment, so that one that does not return can be noticed.
+        keep_rows: Whether every request has a row for each environment, also for those that have no episode left, whose
+            actions are then dropped. For policies with memory: the state that they hand on has the rows of its request.
+
+    Attributes:
+        episodes: Those that have ended so far, in the order in which they ended.
+        steps: Environment steps so far.
+    """
+
+    def __init__(
+        self,
+        environments: Sequence[Environment],
+        numbers: Sequence[int],
+        seed: int,
+        *,
+        pulse: Callable[[], None] = lambda: None,
+        keep_rows: bool = False,
+    ) -> None:
+        count = len(environments)
+        self._players = [
+            _Player(environment, numbers[index::count], seed) for index, environment in enumerate(environments)
+        ]
+        self._pulse = pulse
+        self._keep_rows = keep_rows
+        self.episodes: list[Episode] = []
+        self.steps = 0
+
+    @property
+    def returns_so_far(self) -> list[float]:
+        """The sum of rewards of each environment's episode."""
+        return [player.episode_return for player in self._players]
+
+    async def play(self, act: Act) -> AsyncGenerator[None]:
+        """Plays to the end, and yields after each step of all environments.
+
+        Every step asks for all actions at once. Environments compute on the event loop, which is why rollouts belong in
+        processes of their own.
+
+        Args:
+            act: Asks the policy.
+
+        Raises:
+            FailedPreconditionError: If an environment raises; its error is in the message.
+            SteersmanError: What `act` raises.
+        """
+        self._reset()
+        while playing := [player for player in self._players if player.playing]:
+            rows = self._players if self._keep_rows else playing
+            step = Step(
+                observations=[player.observation for player in rows],
+                rewards=np.array([player.reward for player in rows], np.float32),
+                begins=np.array([player.begins for player in rows]),
+            )
+            actions = await act(step)
+            self._step(rows, actions)
+            self.steps += len(playing)
+            yield
+
+    def _reset(self) -> None:
+        with _environments_named():
+            for player in self._players:
+                self._pulse()
+                player.reset()
+
+    def _step(self, rows: list[_Player], actions: Iterable[Any]) -> None:
+        with _environments_named():
+            for player, action in zip(rows, actions, strict=True):
+                if player.playing:
+                    self._pulse()
+                    ended = player.step(action)
+                    if ended is not None:
+                        self.episodes.append(ended)
+
+
+def _success(info: Mapping[str, Any]) -> bool | None:
+    """Reads what environments say of their success, in the two words that are in use."""
+    for name in ("is_success", "success"):
+        if name in info:
+            return bool(info[name])
+    return None
+
+
+@contextmanager
+def _environments_named() -> Iterator[None]:
+    """Says that it was an environment's own code that raised."""
+    try:
+        yield
+    except Exception as error:
+        raise FailedPreconditionError(f"the environment raised {type(error).__name__}: {error}") from error

@@ -1,0 +1,136 @@
+"""Evaluations: contestants play the same episodes, in worker processes or Ray tasks."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from services.evaluator.play.environment_making import Recipe
+from services.evaluator.play.episodes import Episode
+from services.evaluator.play.players import Contestant
+from services.evaluator.play.shares import Share, play_share
+from services.evaluator.workers.processes import in_processes
+from services.evaluator.workers.ray_tasks import in_tasks
+from steersman.errors import InternalError
+
+_ENVIRONMENTS_PER_WORKER = 64
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Where and how is played.
+
+    Attributes:
+        gateway_address: Whom contestants ask for actions.
+        recipe: What environments are made from.
+        seed: Episode i is reset with seed + i.
+        num_environments: How many are stepped side by side, for each contestant.
+        num_workers: Processes or tasks for each contestant; 0 for as many as make sense.
+        step_seconds: How long an environment may take for a reset or a step.
+        ray_address: Where Ray's tasks are the workers, its head; empty for processes of this machine.
+    """
+
+    gateway_address: str
+    recipe: Recipe
+    seed: int
+    num_environments: int
+    num_workers: int
+    step_seconds: float
+    ray_address: str = ""
+
+    def shares(self, contestant: Contestant, numbers: range) -> list[Share]:
+        """Splits episodes over worker processes; which environment plays which episode is thereby fixed."""
+        environments = min(self.num_environments, len(numbers))
+        sensible = math.ceil(environments / _ENVIRONMENTS_PER_WORKER)
+        if not self.ray_address:
+            sensible = min(os.cpu_count() or 1, sensible)
+        workers = min(self.num_workers or sensible, environments)
+        return [
+            Share(
+                contestant,
+                self.gateway_address,
+                self.recipe,
+                numbers[worker::workers],
+                len(range(worker, environments, workers)),
+                self.seed,
+            )
+            for worker in range(workers)
+        ]
+
+
+@dataclass
+class Result:
+    """What a contestant has played so far.
+
+    Attributes:
+        contestant: Who.
+        episodes: Those that have ended, by number.
+        steps: Environment steps.
+        latencies: Seconds that each request for actions took.
+        failed_requests: Requests for actions that failed.
+        seconds: How long it took.
+    """
+
+    contestant: Contestant
+    episodes: dict[int, Episode] = field(default_factory=dict)
+    steps: int = 0
+    latencies: list[float] = field(default_factory=list)
+    failed_requests: int = 0
+    seconds: float = 0.0
+
+    @property
+    def in_order(self) -> list[Episode]:
+        """The episodes in the order of their numbers."""
+        return [self.episodes[number] for number in sorted(self.episodes)]
+
+    @property
+    def returns(self) -> list[float]:
+        """The returns in the order of the episodes' numbers."""
+        return [episode.episode_return for episode in self.in_order]
+
+
+async def play(arena: Arena, results: Sequence[Result], numbers: range) -> AsyncGenerator[None]:
+    """Lets contestants play the same episodes, all at the same time.
+
+    Args:
+        arena: Where and how.
+        results: The contestants; what they play is added. What is there when this raises has really been played.
+        numbers: Of the episodes.
+
+    Yields:
+        Whenever there is something new.
+
+    Raises:
+        SteersmanError: See `in_processes` and `in_tasks`; `InternalError` if an episode is missing in the end.
+    """
+    shares, owners = [], []
+    for result in results:
+        for share in arena.shares(result.contestant, numbers):
+            shares.append(share)
+            owners.append(result)
+    before = [result.seconds for result in results]
+    began = time.perf_counter()
+    if arena.ray_address:
+        works = in_tasks(shares, play_share, arena.step_seconds, arena.ray_address)
+    else:
+        works = in_processes(shares, play_share, arena.step_seconds)
+    async with aclosing(works) as news:
+        async for index, message in news:
+            owner = owners[index]
+            owner.episodes.update((episode.number, episode) for episode in message.episodes)
+            owner.steps += message.steps
+            owner.latencies += message.latencies
+            owner.failed_requests += message.failed_requests
+            for result, seconds in zip(results, before, strict=True):
+                result.seconds = seconds + time.perf_counter() - began
+            yield
+    for result in results:
+        # Numbers that are published must not rest on all but some of the episodes.
+        if missing := [number for number in numbers if number not in result.episodes]:
+            raise InternalError(
+                f"expected {len(numbers)} episodes of {result.contestant.name}, {len(missing)} are missing"
+            )

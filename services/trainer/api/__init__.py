@@ -1,0 +1,1 @@
+"""The service: what callers ask for is checked, started and followed here."""

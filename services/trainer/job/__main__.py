@@ -1,0 +1,112 @@
+"""One training run, from top to bottom: the entrypoint of its Ray Job.
+
+    python -m services.trainer.job RUN_ID ATTEMPT
+
+The run was recorded in MLflow by whoever submitted the job; its spec is read from there. This process drives Ray Tune
+(`tuning`); the algorithm runs in a process of its own, and what happens there after each iteration is in
+`trial_callback`.
+Another attempt goes on from the last checkpoint of the one before.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+from services.common.logs import configure_logging
+from services.trainer.job import failure, promotion, publishing
+from services.trainer.job.curve import draw_curve
+from services.trainer.job.iteration_log import SweepLog
+from services.trainer.job.orders import Orders
+from services.trainer.job.plan import Plan
+from services.trainer.job.tuning import Learnt, NothingLearntError, train
+from services.trainer.records import registry, runs, tracking
+from services.trainer.records.tracking import Tracking
+from steersman.settings import settings
+from steersman.v1 import trainer_pb2
+
+_SYSTEM_METRICS_SECONDS = 10.0
+
+_log = logging.getLogger("services.trainer.job")
+
+
+def main(run_id: str, attempt: int) -> int:
+    """Trains, exports and registers; records how it went.
+
+    Args:
+        run_id: The run, as MLflow knows it.
+        attempt: Which attempt at it this is, counted from 1.
+
+    Returns:
+        The exit code: 0 if a version was registered.
+    """
+    configure_logging(f"run {run_id[:8]}", settings().log_level)
+    recorder = Tracking(settings().mlflow_url)
+    tracked = recorder.get(run_id)
+    run = runs.to_run(tracked, None)
+    recorder.start(run_id)
+    orders = Orders(recorder, run_id, attempt)
+    monitor = SystemMetricsMonitor(
+        run_id, sampling_interval=_SYSTEM_METRICS_SECONDS, resume_logging=True, tracking_uri=settings().mlflow_url
+    )
+    monitor.start()
+    try:
+        plan = make_plan(run, recorder)
+        learnt = train(plan, recorder, was_stopped=tracked.was_stopped)
+        record_end(plan, learnt, recorder)
+        version = publishing.publish(learnt.plan.run, learnt.export, recorder)
+        if run.spec.publishing.promote_if_better_than:
+            recorder.evaluate(run_id, evaluating=True)
+            promotion.promote_if_better(learnt.plan.run, version, recorder)
+    except NothingLearntError as error:
+        recorder.warn(run_id, str(error))
+        ended, why = tracking.KILLED, ""
+    except Exception as error:  # noqa: BLE001 - whatever it was, the run has to say so
+        _log.exception("the run failed")
+        ended, why = tracking.FAILED, failure.explain(error, settings().var_dir / "runs")
+    else:
+        ended, why = (tracking.KILLED if orders.stop_ordered else tracking.FINISHED), ""
+    orders.end()
+    monitor.finish()
+    draw_curve(run, recorder)
+    recorder.end(run_id, ended, why)
+    return int(ended == tracking.FAILED)
+
+
+def make_plan(run: trainer_pb2.Run, recorder: Tracking) -> Plan:
+    """Says where a run leaves things, and fetches what it starts from."""
+    folder = settings().var_dir.absolute() / "runs" / run.id
+    folder.mkdir(parents=True, exist_ok=True)
+    warm = run.spec.warm_start
+    if warm.checkpoint:
+        return Plan(run, folder, Path(warm.checkpoint))
+    if warm.version:
+        start = registry.download_checkpoint(
+            recorder.client, settings().mlflow_url, warm.policy, warm.version, folder / "start"
+        )
+        return Plan(run, folder, start)
+    return Plan(run, folder)
+
+
+def record_end(plan: Plan, learnt: Learnt, recorder: Tracking) -> None:
+    """Records the iteration that a run ends with, and what went wrong on the way."""
+    if learnt.warning:
+        recorder.warn(plan.run.id, learnt.warning)
+    if learnt.plan.trial:
+        # One more of the sweep's own, with the return that the best trial was not chosen for.
+        swept = SweepLog(runs.to_run(recorder.get(plan.run.id), None), recorder)
+        swept.log(learnt.plan.trial, learnt.export.iteration)
+    else:
+        recorder.log(plan.run.id, learnt.export.iteration)
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1], int(sys.argv[2]))
+    logging.shutdown()
+    sys.stdout.flush()
+    # What is left of Ray and of whatever the run imported must not keep a run's process from ending.
+    os._exit(code)

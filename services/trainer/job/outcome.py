@@ -1,0 +1,94 @@
+"""What a run has learnt, from an RLlib checkpoint: a bundle, and how it plays.
+
+RLlib's training return is no evaluation, so a run claims no other return than this one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.common.bundle import Bundle, read_bundle
+from services.common.structs import plain_values
+from services.trainer.export.bundle_export import export_bundle, load_checkpoint
+from services.trainer.job import greedy
+from services.trainer.job.publishing import Export
+from steersman.v1 import trainer_pb2
+
+EVALUATION_EPISODES = 20
+"""Episodes of an evaluation, each in an environment of its own, so that their number is fixed beforehand."""
+
+_EVALUATION_SEED = 1_000_000
+_OTHER_SEED = 2_000_000
+_PACKAGES = ("steersman", "ray", "torch", "onnx", "onnxruntime", "gymnasium", "numpy")
+
+
+def export(
+    run: trainer_pb2.Run, iteration: trainer_pb2.Iteration, checkpoint: Path, folder: Path
+) -> trainer_pb2.Iteration:
+    """Exports a checkpoint's policy as a bundle and plays that greedily.
+
+    Args:
+        run: The run; its id, spec and commit.
+        iteration: The iteration that the checkpoint is of.
+        checkpoint: The checkpoint, which this installation has written.
+        folder: Where the bundle goes.
+
+    Returns:
+        The iteration with its evaluated return, which is the best one if it is.
+
+    Raises:
+        SteersmanError: If the policy cannot be exported, or the environment cannot be played.
+    """
+    bundle = _bundle(run, iteration, checkpoint, folder)
+    evaluated = trainer_pb2.Iteration()
+    evaluated.CopyFrom(iteration)
+    returns = greedy.play(bundle, run.spec.environment, EVALUATION_EPISODES, _EVALUATION_SEED)
+    evaluated.evaluated_return = float(returns.mean())
+    if not iteration.HasField("best_evaluated_return") or evaluated.evaluated_return > iteration.best_evaluated_return:
+        evaluated.best_evaluated_return = evaluated.evaluated_return
+    return evaluated
+
+
+def evaluate_again(run: trainer_pb2.Run, export: Export) -> Export:
+    """Plays an export in other episodes: what was chosen for its return needs one that it was not chosen for.
+
+    Args:
+        run: The run, with the spec of the trial that was chosen.
+        export: What the trial exported.
+
+    Returns:
+        The same with the new evaluated return.
+
+    Raises:
+        SteersmanError: If the environment cannot be played.
+    """
+    returns = greedy.play(read_bundle(export.bundle), run.spec.environment, EVALUATION_EPISODES, _OTHER_SEED)
+    iteration = trainer_pb2.Iteration()
+    iteration.CopyFrom(export.iteration)
+    iteration.evaluated_return = float(returns.mean())
+    return replace(export, iteration=iteration)
+
+
+def _bundle(run: trainer_pb2.Run, iteration: trainer_pb2.Iteration, checkpoint: Path, folder: Path) -> Bundle:
+    spec = run.spec
+    return export_bundle(
+        load_checkpoint(checkpoint),
+        folder,
+        environment_id=spec.environment.id,
+        algorithm=spec.algorithm,
+        provenance={
+            "run_id": run.id,
+            "git_commit": run.git_commit,
+            "environment_kwargs": plain_values(spec.environment.kwargs),
+            "settings": plain_values(spec.settings),
+            "seed": spec.seed,
+            "iteration": iteration.iteration,
+            "steps": iteration.steps,
+            "metrics": {"training_return": iteration.training_return} if iteration.HasField("training_return") else {},
+            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )

@@ -1,0 +1,1 @@
+"""What MLflow holds: runs, and the versions of policies."""
