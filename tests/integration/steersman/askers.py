@@ -1,4 +1,4 @@
-"""The SDK's ways to ask for actions, and those over our own channel, seen as one: what is true of one has to be true of all."""
+"""The SDK's ways to ask, also over our own channel, seen as one: what is true of one has to be true of all."""
 
 from __future__ import annotations
 
