@@ -24,7 +24,7 @@ from bench.systems.steersman import Steersman
 from bench.targets import Target
 from services.common.environments import Environment
 from services.evaluator.play.environment_making import Recipe, close_environments, make_environments
-from services.evaluator.play.episodes import Act, Rollout, Step
+from services.common.episodes import Act, Rollout, Step
 from services.evaluator.play.evaluation import Arena, Result, play
 from services.evaluator.play.players import Contestant
 from steersman import spaces

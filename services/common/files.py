@@ -1,9 +1,11 @@
-"""Reading files that may be anything: a link to elsewhere, a pipe that never ends, a device, something huge."""
+"""Files: reading ones that may be anything (a link to elsewhere, a pipe that never ends), and writing whole ones."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from steersman.errors import InvalidArgumentError
@@ -39,3 +41,39 @@ def read_bounded(path: Path, limit: int, *, inside: Path | None = None) -> bytes
     if len(content) > limit:
         raise InvalidArgumentError(f"expected at most {limit} bytes in {path}, got more")
     return content
+
+
+def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Writes a file so that whoever reads it, also after this process was killed, finds all of it or what was before.
+
+    Args:
+        path: The file; its folder exists.
+        content: What it is to hold.
+        mode: Its permissions.
+
+    Raises:
+        OSError: If it cannot be written; then nothing is left behind.
+    """
+    number, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        Path(unfinished).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(unfinished).unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Has the names of a folder written too, where its file system can do that."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

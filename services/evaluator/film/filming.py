@@ -14,7 +14,7 @@ import numpy as np
 
 from services.common.environments import Environment
 from services.evaluator.play.environment_making import close_environments, make_environments
-from services.evaluator.play.episodes import Episode, Rollout, Step
+from services.common.episodes import Episode, Rollout, Step
 from services.evaluator.play.evaluation import Arena, Result
 from services.evaluator.play.players import Requests, ServedPolicy
 from services.evaluator.play.shares import PULSE_SECONDS, Share

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 
 from services.evaluator.judge.summary_statistics import percentiles, probability_of_improvement, summarise
-from services.evaluator.play.episodes import Episode
+from services.common.episodes import Episode
 from services.evaluator.play.evaluation import Arena, Result
 from steersman.aio import PolicyInfo
 from steersman.v1 import evaluator_pb2

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from services.common.environments import Environment, make_environment
 from services.evaluator.play.disturbances import Disturbance, disturbed
-from services.evaluator.play.raw_rewards import RawRewards, RewardMeter
+from services.common.raw_rewards import RawRewards, RewardMeter
 from services.evaluator.workers.user_code import LocalCode
 from steersman import spaces
 from steersman.errors import InvalidArgumentError

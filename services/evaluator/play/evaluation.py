@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from services.evaluator.play.environment_making import Recipe
-from services.evaluator.play.episodes import Episode
+from services.common.episodes import Episode
 from services.evaluator.play.players import Contestant
 from services.evaluator.play.shares import Share, play_share
 from services.evaluator.workers.processes import in_processes

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from services.evaluator.play.actions import constant_action
-from services.evaluator.play.episodes import Step
+from services.common.episodes import Step
 from steersman import spaces
 from steersman.aio import ActionStream, ActOptions, PolicyInfo
 from steersman.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from services.common.environments import Environment
 from services.common.light_channel import open_light_channel
 from services.evaluator.play.environment_making import Recipe, check_spaces, close_environments, make_environments
-from services.evaluator.play.episodes import Act, Episode, Rollout
+from services.common.episodes import Act, Episode, Rollout
 from services.evaluator.play.players import RANDOM, ConstantAction, Contestant, RandomActions, Requests, ServedPolicy
 from services.evaluator.workers.user_code import enter
 from steersman.aio import PolicyClient

@@ -28,6 +28,9 @@ from steersman.quoting import quoted
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2
 
+TRIAL_IN_CONTEXT = "steersman_trial"
+"""Key of RLlib's `env_config` with the number of the trial whose environments they are, so that they can say so."""
+
 CPUS_PER_PROCESS = 0.5
 """Logical CPUs that Ray sets aside for each process of a run: a fraction, so that runs fit beside serving."""
 
@@ -167,9 +170,11 @@ def _registered(environment: trainer_pb2.Environment) -> str:
     return name
 
 
-def _make(description: bytes, _: Any) -> gymnasium.Env[Any, Any]:  # noqa: ANN401 - RLlib's context, which is not needed
+def _make(description: bytes, context: Any) -> gymnasium.Env[Any, Any]:  # noqa: ANN401 - RLlib's
     # The settings of the process that plays it: Ray gives those of the job to every process of it.
-    return make_watched(trainer_pb2.Environment.FromString(description), settings().environment_step_seconds)
+    seconds = settings().environment_step_seconds
+    trial = int(context.get(TRIAL_IN_CONTEXT, 0))
+    return make_watched(trainer_pb2.Environment.FromString(description), seconds, trial)
 
 
 def _module_spec(spec: trainer_pb2.RunSpec, algorithm: Algorithm) -> Any:  # noqa: ANN401

@@ -10,6 +10,7 @@ from services.common.structs import plain_values
 from services.trainer.cluster.resources import check_resources
 from services.trainer.environments.environment_spaces import EnvironmentSpaces, spaces_of
 from services.trainer.export.exportable import check_spaces
+from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.records.tracking import LONGEST_SPEC, spec_json
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
@@ -54,6 +55,7 @@ def check_request(spec: trainer_pb2.RunSpec) -> None:
     """
     check_policy_name(spec.policy)
     check_stop(spec.stop)
+    complete_evaluation(spec.evaluation)
     # RLlib is imported only when the first run is asked for.
     from services.trainer.algorithms import find_algorithm
 
@@ -128,6 +130,7 @@ def complete(
         completed.num_envs_per_env_runner = algorithm.num_envs_per_env_runner
     if not spec.HasField("seed"):
         completed.seed = secrets.randbits(31)
+    completed.evaluation.CopyFrom(complete_evaluation(spec.evaluation))
     if spec.HasField("sweep"):
         check_sweep(spec)
     if (length := len(spec_json(completed))) > LONGEST_SPEC:

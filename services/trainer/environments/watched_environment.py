@@ -33,67 +33,83 @@ class WatchedEnvironment(gymnasium.Wrapper[Any, Any, Any, Any]):
         environment: The environment.
         name: What it is called.
         seconds: The limit.
+        trial: The number of the trial that plays it.
     """
 
-    def __init__(self, environment: Environment, name: str, seconds: float) -> None:
+    def __init__(self, environment: Environment, name: str, seconds: float, trial: int = 0) -> None:
         super().__init__(environment)
-        self._name, self._seconds = name, seconds
+        self._name, self._seconds, self._trial = name, seconds, trial
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Resets the environment."""
-        with reported(f"reset of {self._name}"), limited(f"reset of {self._name}", self._seconds):
+        with reported(f"reset of {self._name}", self._trial), limited(f"reset of {self._name}", self._seconds):
             return self.env.reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:  # noqa: ANN401 - Gymnasium's signature
         """Takes a step."""
-        with reported(f"step of {self._name}"), limited(f"step of {self._name}", self._seconds):
+        with reported(f"step of {self._name}", self._trial), limited(f"step of {self._name}", self._seconds):
             return self.env.step(action)
 
 
-def make_watched(environment: trainer_pb2.Environment, seconds: float) -> Environment:
+def make_watched(environment: trainer_pb2.Environment, seconds: float, trial: int = 0) -> Environment:
     """Makes an environment and watches it.
 
     Args:
         environment: The environment.
         seconds: How long it may take to be made, and each reset and step.
+        trial: The number of the trial that plays it; 0 for a run's only one.
 
     Raises:
         EnvironmentHangsError: If it is not made in time.
         SteersmanError: If it cannot be made; see `make_environment`.
     """
     what = f"construction of {environment.id}"
-    with reported(what), limited(what, seconds):
+    with reported(what, trial), limited(what, seconds):
         made = make_environment(environment)
-    return WatchedEnvironment(made, environment.id, seconds)
+    return WatchedEnvironment(made, environment.id, seconds, trial)
 
 
-def what_went_wrong() -> str:
-    """Gives what an environment of this job has last reported, in one sentence; empty if none has."""
-    found = internal_kv._internal_kv_get(_key()) if ray.is_initialized() else None  # noqa: SLF001 - see `reported`
+def what_went_wrong(trial: int = 0) -> str:
+    """Gives what was last reported of a trial of this job, in one sentence; empty if nothing was.
+
+    Args:
+        trial: Its number; 0 for a run's only one.
+    """
+    found = internal_kv._internal_kv_get(_key(trial)) if ray.is_initialized() else None  # noqa: SLF001 - see `report`
     return found.decode() if found else ""
 
 
-@contextlib.contextmanager
-def reported(what: str) -> Iterator[None]:
-    """Leaves what is raised where `what_went_wrong` finds it, from any process of the same job, and raises it on.
+def report(trial: int, why: str) -> None:
+    """Leaves a sentence where `what_went_wrong` finds it, from any process of the same job.
 
     Ray's own key-value store is what all of them have in common; it has no public name.
 
     Args:
+        trial: The number of the trial that it is about; 0 for a run's only one.
+        why: What went wrong there.
+    """
+    if ray.is_initialized():
+        internal_kv._internal_kv_put(_key(trial), " ".join(why.split()).encode())  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def reported(what: str, trial: int = 0) -> Iterator[None]:
+    """Reports what is raised, and raises it on.
+
+    Args:
         what: What is being done.
+        trial: The number of the trial that does it.
     """
     try:
         yield
     except Exception as error:
-        if ray.is_initialized():
-            is_ours = isinstance(error, SteersmanError)
-            reason = str(error) if is_ours else f"the {what} raised {type(error).__name__}: {error}"
-            internal_kv._internal_kv_put(_key(), " ".join(reason.split()).encode())  # noqa: SLF001
+        is_ours = isinstance(error, SteersmanError)
+        report(trial, str(error) if is_ours else f"the {what} raised {type(error).__name__}: {error}")
         raise
 
 
-def _key() -> bytes:
-    return f"steersman-environment-{ray.get_runtime_context().get_job_id()}".encode()
+def _key(trial: int) -> bytes:
+    return f"steersman-failure-{ray.get_runtime_context().get_job_id()}-{trial}".encode()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from services.common.logs import configure_logging
-from services.trainer.job import failure, promotion, publishing
+from services.trainer.job import failure, outcome, promotion, publishing
 from services.trainer.job.curve import draw_curve
 from services.trainer.job.iteration_log import SweepLog
 from services.trainer.job.orders import Orders
@@ -94,8 +94,9 @@ def make_plan(run: trainer_pb2.Run, recorder: Tracking) -> Plan:
 
 def record_end(plan: Plan, learnt: Learnt, recorder: Tracking) -> None:
     """Records the iteration that a run ends with, and what went wrong on the way."""
-    if learnt.warning:
-        recorder.warn(plan.run.id, learnt.warning)
+    for warning in (learnt.warning, outcome.what_was_cut(learnt.plan.run, learnt.export.iteration)):
+        if warning:
+            recorder.warn(plan.run.id, warning)
     if learnt.plan.trial:
         # One more of the sweep's own, with the return that the best trial was not chosen for.
         swept = SweepLog(runs.to_run(recorder.get(plan.run.id), None), recorder)

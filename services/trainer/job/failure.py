@@ -16,17 +16,18 @@ _LEAST_ROOM = 2**20
 """Bytes without which no checkpoint can be written."""
 
 
-def explain(error: BaseException, folder: Path | None = None) -> str:
+def explain(error: BaseException, folder: Path | None = None, trial: int = 0) -> str:
     """Says in one sentence why a run failed.
 
     Args:
         error: What was raised, perhaps in another process.
         folder: Where the run leaves its things.
+        trial: The number of the trial that failed, of a sweep: another one may have failed for another reason.
     """
     # Ray wraps what a process raised, and Tune what a callback did; the innermost cause is what happened.
     while (cause := _cause(error)) is not None:
         error = cause
-    if told := what_went_wrong():
+    if told := what_went_wrong(trial):
         return told
     # On a full disk Ray cannot even keep the error: what is raised then is something else.
     if is_disk_full(error) or (folder is not None and _has_no_room(folder)):

@@ -10,7 +10,7 @@ from ray import tune
 
 from services.trainer.job import failure, publishing
 from services.trainer.job.plan import Plan
-from services.trainer.job.result_keys import EXPORTED, RESULT
+from services.trainer.job.result_keys import CLAIMED, EXPORTED, RESULT
 from services.trainer.job.sweeps.trial_records import TrialRecords
 from services.trainer.job.trainable import trial_number
 from services.trainer.records import tracking
@@ -23,6 +23,11 @@ _log = logging.getLogger(__name__)
 def told_iteration(result: dict[str, Any]) -> trainer_pb2.Iteration:
     """Reads the iteration that a trial wrote into its result."""
     return json_format.ParseDict(result[RESULT], trainer_pb2.Iteration())
+
+
+def claimed_iteration(result: dict[str, Any]) -> trainer_pb2.Iteration:
+    """Reads the same as a version claims it: with the return of episodes that have decided nothing."""
+    return json_format.ParseDict(result.get(CLAIMED, result[RESULT]), trainer_pb2.Iteration())
 
 
 class RunLog(tune.Callback):  # type: ignore[misc] # Ray has no types
@@ -43,7 +48,7 @@ class RunLog(tune.Callback):  # type: ignore[misc] # Ray has no types
         self._recorder.log(self._plan.run.id, iteration)
         _log.info("%s", json_format.MessageToJson(iteration, indent=None))
         if result[EXPORTED] and not result["done"]:
-            publishing.publish(self._plan.run, self._plan.exported(iteration), self._recorder)
+            publishing.publish(self._plan.run, self._plan.exported(claimed_iteration(result)), self._recorder)
 
 
 class SweepLog(tune.Callback):  # type: ignore[misc] # Ray has no types
@@ -86,7 +91,8 @@ class SweepLog(tune.Callback):  # type: ignore[misc] # Ray has no types
         for trial in list(self._failed):
             if (error := trial.get_pickled_error() or trial.get_error()) is not None:
                 self._failed.remove(trial)
-                self._records.end(trial_number(trial.trial_id), tracking.FAILED, failure.explain(error))
+                number = trial_number(trial.trial_id)
+                self._records.end(number, tracking.FAILED, failure.explain(error, trial=number))
 
     def on_experiment_end(self, **_: Any) -> None:  # noqa: ANN401
         """Ends the trials that were ended with the run."""

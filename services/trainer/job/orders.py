@@ -11,12 +11,19 @@ import ray
 from ray import tune
 from ray.experimental import internal_kv
 
+from services.trainer.job import phases
 from services.trainer.records.tracking import FINAL, Tracking
 from steersman.errors import SteersmanError
 
 _POLL_SECONDS = 1.0
 _PATIENCE_SECONDS = 8.0
 """How long an iteration may take to end when the run is to stop; then its last checkpoint has to do."""
+
+_EVALUATION_SECONDS = 20.0
+"""How long an evaluation may go on when the run is to stop; then its episodes are cut."""
+
+_EVALUATION_PATIENCE_SECONDS = 45.0
+"""The same as `_PATIENCE_SECONDS` for a trial that evaluates: it has exported what it has learnt."""
 
 _current: list[Orders] = []
 
@@ -36,6 +43,21 @@ def order_stop() -> None:
 
 def _key() -> bytes:
     return f"steersman-stop-{ray.get_runtime_context().get_job_id()}".encode()
+
+
+class EvaluationPatience:
+    """Tells an evaluation to end, some time after the run was told to stop. Each evaluation has one of its own."""
+
+    def __init__(self) -> None:
+        self._ordered_at: float | None = None
+
+    def __call__(self) -> bool:
+        """Tells whether the evaluation has had its time."""
+        if self._ordered_at is None:
+            if not stop_is_ordered():
+                return False
+            self._ordered_at = time.monotonic()
+        return time.monotonic() - self._ordered_at > _EVALUATION_SECONDS
 
 
 class Orders:
@@ -67,7 +89,10 @@ class Orders:
     @property
     def is_overdue(self) -> bool:
         """Whether the trial had its time to end by itself."""
-        return self._ordered_at is not None and time.monotonic() - self._ordered_at > _PATIENCE_SECONDS
+        if self._ordered_at is None:
+            return False
+        since = time.monotonic() - self._ordered_at
+        return since > _EVALUATION_PATIENCE_SECONDS or (since > _PATIENCE_SECONDS and not phases.any_evaluates())
 
     def end(self) -> None:
         """Looks no more."""

@@ -14,14 +14,17 @@ from services.common.bundle import Bundle, read_bundle
 from services.common.structs import plain_values
 from services.trainer.export.bundle_export import export_bundle, load_checkpoint
 from services.trainer.job import greedy
+from services.trainer.job.evaluation_settings import complete_evaluation
+from services.trainer.job.orders import EvaluationPatience
 from services.trainer.job.publishing import Export
 from steersman.v1 import trainer_pb2
 
-EVALUATION_EPISODES = 20
-"""Episodes of an evaluation, each in an environment of its own, so that their number is fixed beforehand."""
+EVALUATION_SEED = 1_000_000
+"""Of the episodes that decide: whether a run stops, and which trial or checkpoint becomes the version."""
 
-_EVALUATION_SEED = 1_000_000
-_OTHER_SEED = 2_000_000
+CLAIM_SEED = 2_000_000
+"""Of the episodes that decide nothing, so that their return may be claimed."""
+
 _PACKAGES = ("steersman", "ray", "torch", "onnx", "onnxruntime", "gymnasium", "numpy")
 
 
@@ -45,15 +48,14 @@ def export(
     bundle = _bundle(run, iteration, checkpoint, folder)
     evaluated = trainer_pb2.Iteration()
     evaluated.CopyFrom(iteration)
-    returns = greedy.play(bundle, run.spec.environment, EVALUATION_EPISODES, _EVALUATION_SEED)
-    evaluated.evaluated_return = float(returns.mean())
+    _note(evaluated, _play(run, bundle, EVALUATION_SEED))
     if not iteration.HasField("best_evaluated_return") or evaluated.evaluated_return > iteration.best_evaluated_return:
         evaluated.best_evaluated_return = evaluated.evaluated_return
     return evaluated
 
 
 def evaluate_again(run: trainer_pb2.Run, export: Export) -> Export:
-    """Plays an export in other episodes: what was chosen for its return needs one that it was not chosen for.
+    """Plays an export in other episodes: what was chosen for its return needs one that nothing was chosen for.
 
     Args:
         run: The run, with the spec of the trial that was chosen.
@@ -65,11 +67,33 @@ def evaluate_again(run: trainer_pb2.Run, export: Export) -> Export:
     Raises:
         SteersmanError: If the environment cannot be played.
     """
-    returns = greedy.play(read_bundle(export.bundle), run.spec.environment, EVALUATION_EPISODES, _OTHER_SEED)
     iteration = trainer_pb2.Iteration()
     iteration.CopyFrom(export.iteration)
-    iteration.evaluated_return = float(returns.mean())
+    _note(iteration, _play(run, read_bundle(export.bundle), CLAIM_SEED))
     return replace(export, iteration=iteration)
+
+
+def what_was_cut(run: trainer_pb2.Run, iteration: trainer_pb2.Iteration) -> str:
+    """Says in one sentence that episodes of an evaluation did not end; empty if all did."""
+    if not iteration.cut_episodes:
+        return ""
+    evaluation = complete_evaluation(run.spec.evaluation)
+    return (
+        f"{iteration.cut_episodes} of the {evaluation.episodes} greedy episodes of iteration {iteration.iteration} did "
+        f"not end within {evaluation.longest_episode_steps:,} steps and {evaluation.longest_seconds:g} s and were cut "
+        "there, so its evaluated return is that of unfinished episodes; where the environment has no time limit of its "
+        "own, --environment-set max_episode_steps=N gives it one"
+    )
+
+
+def _play(run: trainer_pb2.Run, bundle: Bundle, seed: int) -> greedy.Played:
+    evaluation = complete_evaluation(run.spec.evaluation)
+    return greedy.play(bundle, run.spec.environment, evaluation, seed, EvaluationPatience())
+
+
+def _note(iteration: trainer_pb2.Iteration, played: greedy.Played) -> None:
+    iteration.evaluated_return = played.mean_return
+    iteration.cut_episodes = played.unfinished
 
 
 def _bundle(run: trainer_pb2.Run, iteration: trainer_pb2.Iteration, checkpoint: Path, folder: Path) -> Bundle:

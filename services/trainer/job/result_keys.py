@@ -6,8 +6,17 @@ RESULT = "steersman"
 EXPORTED = "steersman_exported"
 """Key of Tune's result that tells whether this iteration was exported, and is to be published."""
 
+RETURN = "steersman_return"
+"""Key of Tune's result with the training return, by which schedulers compare the trials of a sweep; there is none while
+no episode has ended, and then they leave the trial alone."""
+
 SCORE = "steersman_score"
-"""Key of Tune's result by which checkpoints, and the trials of a sweep, are compared: the training return."""
+"""Key of Tune's result by which a trial's own checkpoints are compared, each of which needs one: the training
+return, or `WORST`."""
+
+CLAIMED = "steersman_claimed"
+"""Key of Tune's result with the iteration as a version claims it that is published on the way, as JSON; there only
+where the iteration's own evaluation has decided something."""
 
 NUMBER = "steersman_trial"
 """Key of Tune's result with the number of the trial in a sweep; 0 for a run's only one."""

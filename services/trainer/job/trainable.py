@@ -10,6 +10,7 @@ from typing import Any
 from ray.tune.result import TRIAL_INFO
 
 from services.trainer.algorithms import build_config, find_algorithm
+from services.trainer.algorithms.config import TRIAL_IN_CONTEXT
 from services.trainer.environments.environment_spaces import spaces_of
 from services.trainer.job.plan import Plan
 from services.trainer.job.sweeps.request import trial_spec
@@ -33,6 +34,7 @@ def make_trainable(plan: Plan) -> Any:  # noqa: ANN401 - RLlib has no types
             own = trial_plan(plan, trial_number(config.pop(TRIAL_INFO).trial_id), _drawn(plan, config))
             own.folder.mkdir(parents=True, exist_ok=True)
             built = build_config(own.run.spec, spaces)
+            built.environment(env_config={TRIAL_IN_CONTEXT: own.trial})
             built.callbacks(functools.partial(IterationEnd, own))
             super().__init__(built, **keywords)
 

@@ -11,20 +11,21 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from google.protobuf import json_format
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.tune.result import SHOULD_CHECKPOINT
 
+from services.common.files import write_whole
 from services.trainer.algorithms import find_algorithm
-from services.trainer.job import orders, outcome
+from services.trainer.job import orders, outcome, phases
 from services.trainer.job.plan import Plan
 from services.trainer.job.publishing import Export
-from services.trainer.job.result_keys import EXPORTED, NUMBER, RESULT, SCORE, STEPS, WORST
+from services.trainer.job.result_keys import CLAIMED, EXPORTED, NUMBER, RESULT, RETURN, SCORE, STEPS, WORST
+from services.trainer.job.rllib_results import check_loss, check_weights, iteration_of
 from services.trainer.records.tracking import Tracking
 from steersman.errors import UnavailableError
 from steersman.settings import settings
@@ -32,8 +33,6 @@ from steersman.v1 import trainer_pb2
 
 _CHECKPOINT_SECONDS = 10.0
 """Seconds of training between checkpoints: no more than so much is lost if the cluster goes away."""
-
-_LOSSES = ("loss", "entropy")
 
 _log = logging.getLogger(__name__)
 
@@ -44,82 +43,24 @@ def reached(stop: trainer_pb2.StopCriteria, iteration: trainer_pb2.Iteration) ->
         (stop.iterations and iteration.iteration >= stop.iterations)
         or (stop.steps and iteration.steps >= stop.steps)
         or (stop.seconds and iteration.seconds >= stop.seconds)
-        or (
-            stop.HasField("episode_return")
-            and iteration.HasField("evaluated_return")
-            and iteration.evaluated_return >= stop.episode_return
-        )
+        or reached_target(stop, iteration)
     )
 
 
-def iteration_of(result: dict[str, Any]) -> trainer_pb2.Iteration:
-    """Reads an iteration out of RLlib's result."""
-    episodes = result.get("env_runners", {})
-    timers = result.get("timers", {})
-    iteration = trainer_pb2.Iteration(
-        iteration=result["training_iteration"],
-        steps=steps_of(result),
-        seconds=result["time_total_s"],
-        learner_seconds=_finite(timers.get("learner_update_timer", 0.0)),
-        sampler_seconds=_finite(timers.get("env_runner_sampling_timer", 0.0)),
-        losses=losses_of(result),
+def reached_target(stop: trainer_pb2.StopCriteria, iteration: trainer_pb2.Iteration) -> bool:
+    """Tells whether an iteration was evaluated, and reached the return that was asked for."""
+    return bool(
+        stop.HasField("episode_return")
+        and iteration.HasField("evaluated_return")
+        # Of an episode that has not ended nobody knows what its return will be.
+        and not iteration.cut_episodes
+        and iteration.evaluated_return >= stop.episode_return
     )
-    training_return = float(episodes.get("episode_return_mean", math.nan))
-    if math.isfinite(training_return):
-        iteration.training_return = training_return
-        iteration.episode_length = float(episodes["episode_len_mean"])
-    return iteration
 
 
-def _finite(value: float) -> float:
-    """Gives a number, or 0 for one that there is none of yet."""
-    return float(value) if math.isfinite(value) else 0.0
-
-
-def losses_of(result: dict[str, Any]) -> dict[str, float]:
-    """Reads the losses, and the entropy, of the policy's learner."""
-    learner = result.get("learners", {}).get("default_policy", {})
-    found = {name: learner[name] for name in learner if name.endswith(_LOSSES)}
-    return {name: float(value) for name, value in found.items() if math.isfinite(float(value))}
-
-
-def steps_of(result: dict[str, Any]) -> int:
-    """Reads how many steps were sampled so far; or learnt from, by an algorithm that learns from recordings."""
-    learnt = result.get("learners", {}).get("__all_modules__", {}).get("num_env_steps_trained_lifetime", 0)
-    return int(result.get("num_env_steps_sampled_lifetime", 0) or learnt)
-
-
-def check_loss(iteration: int, result: dict[str, Any]) -> None:
-    """Checks that a run still learns.
-
-    Raises:
-        FloatingPointError: If the loss of a learner is not a finite number: its weights never recover from that.
-    """
-    for module, learner in result.get("learners", {}).items():
-        loss = float(learner.get("total_loss", 0.0))
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss of {module} was {loss} in iteration {iteration}; a smaller lr or a grad_clip may help"
-            )
-
-
-def check_weights(iteration: int, modules: Mapping[str, Mapping[str, Any]]) -> None:
-    """Checks weights before they are kept: a loss is computed before the step that breaks them.
-
-    Args:
-        iteration: The iteration that they are of.
-        modules: The weights of each module, by their names.
-
-    Raises:
-        FloatingPointError: If one is not a finite number.
-    """
-    for weights in modules.values():
-        for name, values in weights.items():
-            if not np.isfinite(np.asarray(values)).all():
-                raise FloatingPointError(
-                    f"weights ({name}) were not finite after iteration {iteration}, whatever the loss was before; a "
-                    "smaller lr or a grad_clip may help"
-                )
+def is_due(every: int, iteration: int) -> bool:
+    """Tells whether what is done every so many iterations is done in this one; 0 is never."""
+    return bool(every) and iteration % every == 0
 
 
 class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
@@ -139,13 +80,14 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
 
     def on_algorithm_init(self, *, algorithm: Any, **_: Any) -> None:  # noqa: ANN401 - RLlib's signature
         """Takes over the weights that the run starts from."""
+        # One that was lost may have said that it evaluates.
+        phases.ended(self._plan.trial)
         if self._plan.start is not None:
             warm_start(algorithm, self._plan.start, with_optimizer=self._plan.run.spec.warm_start.with_optimizer)
 
     def on_checkpoint_loaded(self, **_: Any) -> None:  # noqa: ANN401 - RLlib's signature
         """Goes on where the trial was."""
-        if self._plan.memory.is_file():
-            self._best = json_format.Parse(self._plan.memory.read_text(), trainer_pb2.Iteration())
+        self._best.CopyFrom(read_memory(self._plan.memory))
 
     def on_train_result(self, *, algorithm: Any, result: dict[str, Any], **_: Any) -> None:  # noqa: ANN401
         """Writes the iteration into the result, and ends the trial where a stop criterion is met."""
@@ -158,24 +100,31 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         self._steps = iteration.steps
         self._note_best(iteration)
         ends = reached(spec.stop, iteration) or orders.stop_is_ordered()
-        every = spec.publishing.every_iterations
-        publishes = bool(every and iteration.iteration % every == 0)
-        evaluates = ends or publishes or self._looks_good(iteration)
+        publishes = is_due(spec.publishing.every_iterations, iteration.iteration)
+        asked = is_due(spec.evaluation.every_iterations, iteration.iteration)
+        evaluates = ends or publishes or asked or self._looks_good(iteration)
         checkpoints = evaluates or time.monotonic() - self._checkpointed > _CHECKPOINT_SECONDS
         if checkpoints:
             check_weights(iteration.iteration, algorithm.learner_group.get_weights())
         if evaluates:
             started = time.monotonic()
-            exported = self._export(algorithm, iteration)
-            iteration.CopyFrom(exported.iteration)
+            with self._evaluating():
+                exported = self._export(algorithm, iteration)
+                iteration.CopyFrom(exported.iteration)
+                if publishes and spec.stop.HasField("episode_return") and not (ends or reached(spec.stop, iteration)):
+                    # That return decided that the run goes on, so it is not the one to claim.
+                    claimed = outcome.evaluate_again(self._plan.run, exported)
+                    result[CLAIMED] = _as_json(claimed.iteration)
             # At most half of the time goes into evaluations, however long the training return stays above the target.
             took = time.monotonic() - started
             self._evaluate_again = time.monotonic() + took
             _log.info("evaluated return %.1f, in %.1f s", iteration.evaluated_return, took)
         ends = ends or reached(spec.stop, iteration)
         self._best.CopyFrom(iteration)
-        result[RESULT] = json_format.MessageToDict(iteration, preserving_proto_field_name=True)
-        result[SCORE] = iteration.training_return if iteration.HasField("training_return") else WORST
+        result[RESULT] = _as_json(iteration)
+        if iteration.HasField("training_return"):
+            result[RETURN] = iteration.training_return
+        result[SCORE] = result.get(RETURN, WORST)
         result[NUMBER] = self._plan.trial
         result[STEPS] = iteration.steps
         result[EXPORTED] = ends or publishes
@@ -183,7 +132,7 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         if checkpoints:
             self._checkpointed = time.monotonic()
             result[SHOULD_CHECKPOINT] = True
-            self._plan.memory.write_text(json_format.MessageToJson(iteration, indent=None))
+            write_whole(self._plan.memory, json_format.MessageToJson(iteration, indent=None).encode())
 
     def _note_best(self, iteration: trainer_pb2.Iteration) -> None:
         if self._best.HasField("best_evaluated_return"):
@@ -214,10 +163,31 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         shutil.rmtree(where.bundle.parent.parent, ignore_errors=True)
         where.checkpoint.mkdir(parents=True, exist_ok=True)
         algorithm.save_to_path(str(where.checkpoint))
-        # Of a sweep, other trials train meanwhile.
-        with contextlib.nullcontext() if self._plan.trial else _told(self._plan.run.id):
-            evaluated = outcome.export(self._plan.run, iteration, where.checkpoint, where.bundle)
+        evaluated = outcome.export(self._plan.run, iteration, where.checkpoint, where.bundle)
         return Export(evaluated, where.bundle, where.checkpoint)
+
+    @contextlib.contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        # Of a sweep, other trials train meanwhile.
+        told = contextlib.nullcontext() if self._plan.trial else _told(self._plan.run.id)
+        with told, phases.evaluating(self._plan.trial):
+            yield
+
+
+def read_memory(path: Path) -> trainer_pb2.Iteration:
+    """Reads the iteration of a trial's last checkpoint; an empty one if there is none, or nobody can read it."""
+    try:
+        return json_format.Parse(path.read_text(), trainer_pb2.Iteration())
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, json_format.ParseError):
+        # What was best so far is for display only: no reason not to go on.
+        _log.warning("cannot read %s: what was best before is not known any more", path, exc_info=True)
+    return trainer_pb2.Iteration()
+
+
+def _as_json(iteration: trainer_pb2.Iteration) -> dict[str, Any]:
+    return json_format.MessageToDict(iteration, preserving_proto_field_name=True)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,20 @@ from ray import tune
 from ray.tune.search import BasicVariantGenerator
 
 from services.common.structs import plain_values
-from services.trainer.job import outcome
+from services.trainer.environments.watched_environment import report, what_went_wrong
+from services.trainer.job import outcome, phases
+from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.job.iteration_log import RunLog, SweepLog, told_iteration
 from services.trainer.job.orders import StopWhenOverdue
 from services.trainer.job.plan import Plan
 from services.trainer.job.publishing import Export
+from services.trainer.job.recovery import Recovery
 from services.trainer.job.result_keys import EXPORTED, NUMBER, SCORE, WORST
 from services.trainer.job.stall import StallGuard
 from services.trainer.job.sweeps.search import param_space, scheduler
 from services.trainer.job.sweeps.trial_records import read_trials
-from services.trainer.job.trainable import make_trainable, trial_plan
+from services.trainer.job.trainable import make_trainable, trial_number, trial_plan
+from services.trainer.job.trial_callback import reached_target
 from services.trainer.records.tracking import Tracking
 from steersman.errors import FailedPreconditionError
 from steersman.settings import settings
@@ -71,6 +76,8 @@ def train(plan: Plan, recorder: Tracking, *, was_stopped: bool = False) -> Learn
         SweepFailedError: If every trial of a sweep failed.
         Exception: Whatever ended a run's only trial.
     """
+    # A result without a return is one: no episode may have ended yet.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     ray.init()
     results = _tuner(plan, recorder, was_stopped=was_stopped).fit()
     if plan.run.spec.HasField("sweep"):
@@ -97,7 +104,11 @@ def _tuner(plan: Plan, recorder: Tracking, *, was_stopped: bool) -> tune.Tuner:
         ),
         callbacks=[
             SweepLog(plan.run, recorder) if is_sweep else RunLog(plan, recorder),
-            StallGuard(settings().iteration_seconds),
+            _stall_guard(plan),
+            Recovery(
+                lambda trial_id: what_went_wrong(_number(plan, trial_id)),
+                lambda sentence: recorder.warn(plan.run.id, sentence),
+            ),
         ],
         verbose=0,
     )
@@ -127,6 +138,21 @@ def _tuner(plan: Plan, recorder: Tracking, *, was_stopped: bool) -> tune.Tuner:
     # Ray restores these too, as they were: with the orders and the clock of the attempt before.
     tuner._local_tuner._run_config = run_config  # noqa: SLF001 - there is no public way to replace callbacks
     return tuner
+
+
+def _stall_guard(plan: Plan) -> StallGuard:
+    return StallGuard(
+        settings().iteration_seconds,
+        # Twice: what is published on the way may be played once more.
+        2 * complete_evaluation(plan.run.spec.evaluation).longest_seconds,
+        lambda trial_id: phases.is_evaluating(_number(plan, trial_id)),
+        lambda trial_id, why: report(_number(plan, trial_id), why),
+    )
+
+
+def _number(plan: Plan, trial_id: str) -> int:
+    """Gives the number by which a trial is known in this job: 0 for a run's only one."""
+    return trial_number(trial_id) if plan.run.spec.HasField("sweep") else 0
 
 
 def _best(plan: Plan, results: Sequence[Any], recorder: Tracking) -> Learnt:
@@ -162,36 +188,37 @@ def _best(plan: Plan, results: Sequence[Any], recorder: Tracking) -> Learnt:
 def _final_export(plan: Plan, result: Any, *, was_chosen: bool = False) -> Export:  # noqa: ANN401 - Ray's
     """Gives what a trial leaves: its last export, or that of the best checkpoint which it kept, if that plays better.
 
+    Where its return has decided anything (which of the two it is, which trial, or that the target was reached), that of
+    other episodes is claimed.
+
     Args:
         plan: The trial's.
         result: What Tune has of it.
-        was_chosen: Whether the trial was chosen for its return, which is measured again then.
+        was_chosen: Whether the trial was chosen for its return.
 
     Raises:
         NothingLearntError: If there is no checkpoint.
     """
     last = _last_export(plan, result)
-    better = _better_export(plan, result, last)
-    return outcome.evaluate_again(plan.run, better or last) if better or was_chosen else last
+    if reached_target(plan.run.spec.stop, last.iteration):
+        # It has not forgotten again what it had learnt.
+        return outcome.evaluate_again(plan.run, last)
+    rival = _rival_export(plan, result)
+    if rival is None:
+        return outcome.evaluate_again(plan.run, last) if was_chosen else last
+    better = max(last, rival, key=lambda export: export.iteration.evaluated_return)
+    _log.info("iteration %d plays better: it becomes the version", better.iteration.iteration)
+    return outcome.evaluate_again(plan.run, better)
 
 
-def _better_export(plan: Plan, result: Any, last: Export) -> Export | None:  # noqa: ANN401
-    """Exports the best checkpoint that a trial kept, if it plays better than the last iteration; else gives None.
+def _rival_export(plan: Plan, result: Any) -> Export | None:  # noqa: ANN401
+    """Exports the best checkpoint that a trial kept, if that seems better than the last iteration; else gives None.
 
-    Some algorithms forget again what they had learnt. A trial that reached its target has not.
+    Some algorithms forget again what they had learnt.
     """
-    stop = plan.run.spec.stop
-    if stop.HasField("episode_return") and last.iteration.evaluated_return >= stop.episode_return:
-        return None
     # There is one, since the last iteration leaves one.
     checkpoint, kept = max(result.best_checkpoints, key=lambda entry: entry[1][SCORE])
-    if kept[SCORE] <= result.metrics[SCORE]:
-        return None
-    best = _export(plan, checkpoint, kept)
-    if best.iteration.evaluated_return <= last.iteration.evaluated_return:
-        return None
-    _log.info("iteration %d plays better than the last one: it becomes the version", best.iteration.iteration)
-    return best
+    return _export(plan, checkpoint, kept) if kept[SCORE] > result.metrics[SCORE] else None
 
 
 def _last_export(plan: Plan, result: Any) -> Export:  # noqa: ANN401

@@ -59,6 +59,7 @@ _OPTIONAL_METRICS = (
     "learner_seconds",
     "sampler_seconds",
     "trial",
+    "cut_episodes",
 )
 _REQUIRED_METRICS = ("steps", "steps_per_second", "seconds")
 _METRICS = (*_REQUIRED_METRICS, *_OPTIONAL_METRICS)
@@ -67,7 +68,7 @@ _METRICS = (*_REQUIRED_METRICS, *_OPTIONAL_METRICS)
 _LOSS = "losses/"
 """What the names of losses begin with."""
 
-_WHOLE = frozenset({"steps", "trial"})
+_WHOLE = frozenset({"steps", "trial", "cut_episodes"})
 _MILLISECONDS = 1000
 
 _log = logging.getLogger(__name__)
@@ -221,6 +222,9 @@ class Tracking:
         now = int(time.time() * _MILLISECONDS)
         # Every field that is set, but absent ones only where the proto tells absent from 0.
         present = {field.name for field, _ in iteration.ListFields()}
+        if "evaluated_return" in present:
+            # Also that all episodes ended: of the same iteration another evaluation may have been told before.
+            present.add("cut_episodes")
         names = [*_REQUIRED_METRICS, *(name for name in _OPTIONAL_METRICS if name in present)]
         values = {name: float(getattr(iteration, name)) for name in names}
         values |= {f"{_LOSS}{name}": value for name, value in iteration.losses.items()}
@@ -251,9 +255,12 @@ class Tracking:
             self._client.set_tag(run_id, _BEST_TRIAL, str(trial))
 
     def warn(self, run_id: str, warning: str) -> None:
-        """Notes what went wrong without ending a run, in one sentence."""
+        """Notes what went wrong without ending a run, in one sentence, beside what did so before."""
         with self.reachable(run_id):
-            self._client.set_tag(run_id, _WARNING, warning[:_LONGEST_SENTENCE])
+            before = self._client.get_run(run_id).data.tags.get(_WARNING, "")
+            if warning not in before:
+                together = f"{before}; {warning}" if before else warning
+                self._client.set_tag(run_id, _WARNING, together[:_LONGEST_SENTENCE])
 
     def ask_to_stop(self, run_id: str) -> None:
         """Asks a run's job to stop, and to export what was learnt."""

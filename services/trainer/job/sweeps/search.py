@@ -10,7 +10,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, Populati
 
 from services.common.structs import plain_list
 from services.trainer.algorithms import Algorithm, check_setting, find_algorithm, rllib_names
-from services.trainer.job.result_keys import SCORE, STEPS
+from services.trainer.job.result_keys import RETURN, STEPS
 from steersman.v1 import trainer_pb2
 
 _GRACE_SHARE = 16
@@ -29,7 +29,7 @@ def param_space(spec: trainer_pb2.RunSpec) -> dict[str, Any]:
 def scheduler(spec: trainer_pb2.RunSpec) -> Any:  # noqa: ANN401 - Ray has no types
     """Makes Tune's scheduler for a run."""
     sweep, steps = spec.sweep, spec.stop.steps
-    compared: dict[str, Any] = {"time_attr": STEPS, "metric": SCORE, "mode": "max"}
+    compared: dict[str, Any] = {"time_attr": STEPS, "metric": RETURN, "mode": "max"}
     match sweep.WhichOneof("scheduler"):
         case "successive_halving":
             halving = sweep.successive_halving
@@ -49,6 +49,8 @@ def scheduler(spec: trainer_pb2.RunSpec) -> Any:  # noqa: ANN401 - Ray has no ty
                 resample_probability=population.resample_probability if given else _RESAMPLE_PROBABILITY,
                 custom_explore_fn=_keep_within(_ranges(spec)),
                 log_config=False,
+                # As long as no episode has ended there is no return, and nothing to compare.
+                require_attrs=False,
                 **compared,
             )
         case _:

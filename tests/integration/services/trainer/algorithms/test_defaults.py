@@ -13,7 +13,7 @@ from services.trainer.algorithms import ALGORITHMS, Algorithm, build_config
 from services.trainer.api import validation
 from services.trainer.export.bundle_export import export_bundle, load_checkpoint
 from services.trainer.job import greedy
-from services.trainer.job.trial_callback import steps_of
+from services.trainer.job.rllib_results import steps_of
 from steersman.recording import record
 from steersman.v1.trainer_pb2 import RunSpec
 

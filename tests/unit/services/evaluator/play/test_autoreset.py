@@ -11,7 +11,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-from services.evaluator.play.episodes import Rollout, Step
+from services.common.episodes import Rollout, Step
 from tests.seeded import Seeded
 
 _ENVIRONMENTS = 3

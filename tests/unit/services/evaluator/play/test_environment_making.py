@@ -4,8 +4,8 @@ import gymnasium
 import pytest
 
 from services.common.environments import Environment
+from services.common.raw_rewards import RAW_REWARD
 from services.evaluator.play.environment_making import Recipe, check_spaces, close_environments, make_environments
-from services.evaluator.play.raw_rewards import RAW_REWARD
 from steersman import spaces
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2, trainer_pb2

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import math
+from pathlib import Path
 
-import numpy as np
 import pytest
+from google.protobuf import json_format
 
-from services.trainer.job.trial_callback import check_loss, check_weights, iteration_of, reached
+from services.trainer.job.trial_callback import is_due, reached, reached_target, read_memory
 from steersman.v1.trainer_pb2 import Iteration, StopCriteria
 
 
@@ -43,53 +43,26 @@ def test_a_training_return_ends_nothing() -> None:
     assert not reached(StopCriteria(episode_return=450), Iteration(training_return=500))
 
 
-def test_result_of_an_iteration_in_which_no_episode_ended() -> None:
-    result = {
-        "training_iteration": 1,
-        "num_env_steps_sampled_lifetime": 64.0,
-        "time_total_s": 0.5,
-        "env_runners": {"episode_return_mean": math.nan},
-    }
-    iteration = iteration_of(result)
-    assert (iteration.iteration, iteration.steps, iteration.seconds) == (1, 64, 0.5)
-    assert not iteration.HasField("training_return")
-    assert not iteration.HasField("episode_length")
+def test_a_return_of_episodes_that_were_cut_reaches_no_target() -> None:
+    """An episode that costs something every step looks better the sooner it is cut."""
+    stop = StopCriteria(episode_return=-100)
+    assert reached_target(stop, Iteration(evaluated_return=-50.0))
+    assert not reached_target(stop, Iteration(evaluated_return=-50.0, cut_episodes=1))
+    assert not reached(stop, Iteration(evaluated_return=-50.0, cut_episodes=1))
 
 
-def test_result_of_an_iteration_in_which_one_did() -> None:
-    result = {
-        "training_iteration": 2,
-        "num_env_steps_sampled_lifetime": 128,
-        "time_total_s": 1.0,
-        "env_runners": {"episode_return_mean": 20.0, "episode_len_mean": 21.0},
-    }
-    iteration = iteration_of(result)
-    assert (iteration.training_return, iteration.episode_length) == (20.0, 21.0)
+@pytest.mark.parametrize(("every", "due"), [(0, []), (1, [1, 2, 3, 4]), (2, [2, 4])])
+def test_what_is_done_every_so_many_iterations(every: int, due: list[int]) -> None:
+    assert [iteration for iteration in range(1, 5) if is_due(every, iteration)] == due
 
 
-@pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_named(loss: float) -> None:
-    check_loss(3, {"learners": {"default_policy": {"total_loss": 0.5}, "__all_modules__": {}}})
-    with pytest.raises(FloatingPointError, match=rf"default_policy was {loss} in iteration 3"):
-        check_loss(3, {"learners": {"default_policy": {"total_loss": loss}}})
-
-
-def test_weights_that_are_no_numbers_are_not_kept() -> None:
-    weights = {"bias": np.zeros(1, np.float32), "weight": np.ones((1, 2), np.float32)}
-    check_weights(3, {"default_policy": weights})
-    weights["bias"][0] = math.nan
-    with pytest.raises(FloatingPointError, match=r"\(bias\) were not finite after iteration 3"):
-        check_weights(3, {"default_policy": weights})
-
-
-def test_losses_and_timers_of_an_iteration() -> None:
-    result = {
-        "training_iteration": 1,
-        "num_env_steps_sampled_lifetime": 64,
-        "time_total_s": 0.5,
-        "learners": {"default_policy": {"vf_loss": 2.0, "entropy": 0.5, "num_trainable_parameters": 9}},
-        "timers": {"learner_update_timer": 0.25, "env_runner_sampling_timer": math.nan},
-    }
-    iteration = iteration_of(result)
-    assert dict(iteration.losses) == {"vf_loss": 2.0, "entropy": 0.5}
-    assert (iteration.learner_seconds, iteration.sampler_seconds) == (0.25, 0.0)
+def test_a_memory_that_was_cut_at_any_byte_keeps_nobody_from_going_on(tmp_path: Path) -> None:
+    """Earlier versions wrote it in place."""
+    path = tmp_path / "latest.json"
+    assert read_memory(path) == Iteration()
+    whole = json_format.MessageToJson(Iteration(iteration=3, steps=192, best_evaluated_return=1.5)).encode()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        assert read_memory(path) == Iteration()
+    path.write_bytes(whole)
+    assert read_memory(path).best_evaluated_return == 1.5

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.evaluator.play.episodes import Episode, Rollout, Step
+from services.common.episodes import Episode, Rollout, Step
 from steersman.errors import FailedPreconditionError
 
 

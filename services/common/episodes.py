@@ -1,7 +1,12 @@
-"""Plays episodes in several environments side by side."""
+"""Plays episodes in several environments side by side: the one player, of evaluations and of training runs.
+
+It asks nobody itself. Whoever plays gets a `Step` from `asks`, finds actions for it, and hands them to `take`.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services.common.environments import Environment
-from services.evaluator.play.raw_rewards import RAW_REWARD
-from steersman.errors import FailedPreconditionError
+from services.common.raw_rewards import RAW_REWARD
+from steersman.errors import FailedPreconditionError, SteersmanError
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,21 @@ class Act(Protocol):
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What keeps episodes without an end from being played for ever.
+
+    Attributes:
+        steps: Steps after which an episode that has not ended is cut; 0 for no limit.
+        seconds: Seconds after which all episodes in progress are cut, and no further one is begun; 0 for no limit.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Episode:
-    """One episode that has ended.
+    """One episode that has ended, or was cut.
 
     Attributes:
         number: Its number, from 0.
@@ -47,8 +65,9 @@ class Episode:
         episode_return: Sum of the raw rewards.
         length: Steps.
         terminated: Whether the environment reached a final state.
-        truncated: Whether it was cut off.
+        truncated: Whether the environment cut it off.
         success: Whether it succeeded; None where the environment does not say.
+        cut: Whether it had not ended when the player cut it.
     """
 
     number: int
@@ -58,6 +77,7 @@ class Episode:
     terminated: bool
     truncated: bool
     success: bool | None = None
+    cut: bool = False
 
 
 class _Player:
@@ -82,6 +102,16 @@ class _Player:
         return self._number is not None
 
     @property
+    def number(self) -> int | None:
+        """Its episode in progress."""
+        return self._number
+
+    @property
+    def length(self) -> int:
+        """Steps of that episode so far."""
+        return self._length
+
+    @property
     def begins(self) -> bool:
         """Whether its episode has not had a step yet."""
         return self._length == 0
@@ -93,27 +123,35 @@ class _Player:
             self.episode_return, self._length, self.reward = 0.0, 0, 0.0
             self.observation, _ = self._environment.reset(seed=self._seed + self._number)
 
-    def step(self, action: Any) -> Episode | None:  # noqa: ANN401 - of the environment's own type
+    def step(self, action: Any, longest: int) -> Episode | None:  # noqa: ANN401 - of the environment's own type
         """Takes a step and gives the episode, if that was its last one; then the next one has begun."""
-        number = self._number
-        assert number is not None  # noqa: S101 - only those that are playing are stepped
         self.observation, reward, terminated, truncated, info = self._environment.step(action)
         self.reward = float(reward)
         self.episode_return += info.get(RAW_REWARD, self.reward)
         self._length += 1
-        if not (terminated or truncated):
+        cut = bool(longest) and self._length >= longest and not (terminated or truncated)
+        if not (terminated or truncated or cut):
             return None
-        ended = Episode(
-            number,
-            self._seed + number,
-            self.episode_return,
-            self._length,
-            bool(terminated),
-            bool(truncated),
-            _success(info),
-        )
+        ended = self._ended(terminated=bool(terminated), truncated=bool(truncated), success=_success(info), cut=cut)
         self.reset()
         return ended
+
+    def stop(self) -> Episode | None:
+        """Plays no more, and gives the episode in progress as one that was cut; None if that has had no step yet."""
+        if self._number is None:
+            return None
+        if self._length == 0:
+            self._number = None
+            return None
+        ended = self._ended(terminated=False, truncated=False, success=None, cut=True)
+        self._number = None
+        return ended
+
+    def _ended(self, *, terminated: bool, truncated: bool, success: bool | None, cut: bool) -> Episode:
+        number = self._number
+        assert number is not None  # noqa: S101 - only those that are playing are stepped
+        seed = self._seed + number
+        return Episode(number, seed, self.episode_return, self._length, terminated, truncated, success, cut)
 
 
 class Rollout:
@@ -126,6 +164,7 @@ class Rollout:
         pulse: Called before each reset and step of an environment, so that one that does not return can be noticed.
         keep_rows: Whether every request has a row for each environment, also for those that have no episode left, whose
             actions are then dropped. For policies with memory: the state that they hand on has the rows of its request.
+        limits: When episodes are cut.
 
     Attributes:
         episodes: Those that have ended so far, in the order in which they ended.
@@ -140,6 +179,7 @@ class Rollout:
         *,
         pulse: Callable[[], None] = lambda: None,
         keep_rows: bool = False,
+        limits: Limits = Limits(),
     ) -> None:
         count = len(environments)
         self._players = [
@@ -147,6 +187,9 @@ class Rollout:
         ]
         self._pulse = pulse
         self._keep_rows = keep_rows
+        self._limits = limits
+        self._ends_at = math.inf
+        self._rows: list[_Player] = []
         self.episodes: list[Episode] = []
         self.steps = 0
 
@@ -154,6 +197,13 @@ class Rollout:
     def returns_so_far(self) -> list[float]:
         """The sum of rewards of each environment's episode."""
         return [player.episode_return for player in self._players]
+
+    @property
+    def longest(self) -> tuple[int, int]:
+        """The number and the steps of the episode in progress that has the most; zeros if there is none."""
+        playing = [(player.length, player.number) for player in self._players if player.number is not None]
+        length, number = max(playing, default=(0, 0))
+        return number, length
 
     async def play(self, act: Act) -> AsyncGenerator[None]:
         """Plays to the end, and yields after each step of all environments.
@@ -168,33 +218,59 @@ class Rollout:
             FailedPreconditionError: If an environment raises; its error is in the message.
             SteersmanError: What `act` raises.
         """
-        self._reset()
-        while playing := [player for player in self._players if player.playing]:
-            rows = self._players if self._keep_rows else playing
-            step = Step(
-                observations=[player.observation for player in rows],
-                rewards=np.array([player.reward for player in rows], np.float32),
-                begins=np.array([player.begins for player in rows]),
-            )
-            actions = await act(step)
-            self._step(rows, actions)
-            self.steps += len(playing)
+        self.begin()
+        while (step := self.asks()) is not None:
+            self.take(await act(step))
             yield
 
-    def _reset(self) -> None:
+    def begin(self) -> None:
+        """Begins the first episode of each environment.
+
+        Raises:
+            FailedPreconditionError: If an environment raises; its error is in the message.
+        """
+        if self._limits.seconds:
+            self._ends_at = time.monotonic() + self._limits.seconds
         with _environments_named():
             for player in self._players:
                 self._pulse()
                 player.reset()
 
-    def _step(self, rows: list[_Player], actions: Iterable[Any]) -> None:
+    def asks(self) -> Step | None:
+        """Gives what actions are asked for; None when all episodes have ended."""
+        playing = [player for player in self._players if player.playing]
+        if not playing:
+            return None
+        self._rows = self._players if self._keep_rows else playing
+        return Step(
+            observations=[player.observation for player in self._rows],
+            rewards=np.array([player.reward for player in self._rows], np.float32),
+            begins=np.array([player.begins for player in self._rows]),
+        )
+
+    def take(self, actions: Iterable[Any]) -> None:
+        """Takes a step in each environment that plays.
+
+        Args:
+            actions: One for each of the observations that `asks` gave.
+
+        Raises:
+            FailedPreconditionError: If an environment raises; its error is in the message.
+        """
         with _environments_named():
-            for player, action in zip(rows, actions, strict=True):
+            for player, action in zip(self._rows, actions, strict=True):
                 if player.playing:
                     self._pulse()
-                    ended = player.step(action)
+                    self.steps += 1
+                    ended = player.step(action, self._limits.steps)
                     if ended is not None:
                         self.episodes.append(ended)
+        if time.monotonic() >= self._ends_at:
+            self.stop()
+
+    def stop(self) -> None:
+        """Cuts the episodes in progress, and begins no further one."""
+        self.episodes += [ended for player in self._players if (ended := player.stop()) is not None]
 
 
 def _success(info: Mapping[str, Any]) -> bool | None:
@@ -210,5 +286,8 @@ def _environments_named() -> Iterator[None]:
     """Says that it was an environment's own code that raised."""
     try:
         yield
+    except SteersmanError:
+        # It says what happened.
+        raise
     except Exception as error:
         raise FailedPreconditionError(f"the environment raised {type(error).__name__}: {error}") from error
