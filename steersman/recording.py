@@ -9,6 +9,8 @@ named by their keys or numbers. The rows of an episode follow each other in orde
 
 from __future__ import annotations
 
+import math
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 FILE = "episodes.parquet"
 """The file in a dataset's folder."""
+
+LONGEST_EPISODE = 30_000
+"""Steps after which an episode is cut: more than what any of Gymnasium's and Atari's own time limits allow."""
 
 _MOST_ENVIRONMENTS = 32
 
@@ -48,12 +53,14 @@ class Recorded:
         episodes: How many.
         steps: How many, in all of them.
         mean_return: Mean of the episodes' sums of rewards.
+        cut: How many of the episodes had not ended when they were cut.
     """
 
     file: Path
     episodes: int
     steps: int
     mean_return: float
+    cut: int = 0
 
 
 @dataclass
@@ -63,6 +70,7 @@ class _Episode:
     actions: list[Any] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     terminated: bool = False
+    cut: bool = False
 
 
 def record(
@@ -75,8 +83,11 @@ def record(
     random_share: float = 0.0,
     seed: int = 0,
     on_episode: Callable[[int], None] = lambda _: None,
+    longest_episode: int = LONGEST_EPISODE,
+    longest_seconds: float = 0.0,
+    stops: Callable[[], bool] = lambda: False,
 ) -> Recorded:
-    """Plays episodes and writes them.
+    """Plays episodes and writes them. What is interrupted leaves what it has, also by Ctrl-C.
 
     Args:
         make_environment: Makes an environment.
@@ -88,9 +99,15 @@ def record(
             than its teacher has to see what else can be done.
         seed: Episode i is reset with seed + i.
         on_episode: Told how many have ended, each time one does.
+        longest_episode: Steps after which an episode that has not ended is cut, and recorded as truncated; 0 for no
+            limit.
+        longest_seconds: Seconds after which the episodes in progress are cut, and no further one is begun; 0 for no
+            limit.
+        stops: Asked after each step of all environments; once it says so, it is as if the time were over.
 
     Raises:
         FileExistsError: If there is a dataset already.
+        ValueError: If it was ended before there was anything to write.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -101,21 +118,48 @@ def record(
     folder.mkdir(parents=True, exist_ok=True)
     environments = [make_environment() for _ in range(min(episodes, _MOST_ENVIRONMENTS))]
     unfinished = file.with_suffix(".part")
-    steps, returns = 0, []
+    steps, cut, returns = 0, 0, []
+    limits = _Limits(longest_episode, time.monotonic() + longest_seconds if longest_seconds else math.inf, stops)
     try:
         schema = _schema(environments[0])
         with pq.ParquetWriter(unfinished, schema) as writer:
-            for episode in _played(environments, policy, episodes, sample, random_share, seed):
+            for episode in _played(environments, policy, episodes, sample, random_share, seed, limits):
                 writer.write_table(pa.Table.from_pylist(_rows(episode, environments[0]), schema))
                 steps += len(episode.rewards)
+                cut += episode.cut
                 returns.append(sum(episode.rewards))
                 on_episode(len(returns))
+        if not returns:
+            raise ValueError("it was ended before the first step: there is nothing to write")
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
         for environment in environments:
             environment.close()  # type: ignore[no-untyped-call] # Gymnasium's signature
-    return Recorded(file, len(returns), steps, float(np.mean(returns)))
+    return Recorded(file, len(returns), steps, float(np.mean(returns)), cut)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """When episodes are cut.
+
+    Attributes:
+        steps: Steps of one; 0 for no limit.
+        ends_at: When all are, in seconds of `time.monotonic`.
+        stops: Tells that all are.
+    """
+
+    steps: int
+    ends_at: float
+    stops: Callable[[], bool]
+
+    def cuts(self, episode: _Episode) -> bool:
+        """Tells whether an episode that has not ended is cut."""
+        return bool(self.steps) and len(episode.rewards) >= self.steps
+
+    def ends(self) -> bool:
+        """Tells whether all are."""
+        return time.monotonic() >= self.ends_at or self.stops()
 
 
 def _played(
@@ -125,6 +169,7 @@ def _played(
     sample: bool,
     random_share: float,
     seed: int,
+    limits: _Limits,
 ) -> Any:  # noqa: ANN401 - an iterator of episodes
     """Plays the episodes side by side; environment i plays episodes i, i + n, i + 2n and so on."""
     count, random = len(environments), np.random.default_rng(seed)
@@ -155,7 +200,8 @@ def _played(
             episode.observations.append(observations[i])
             episode.actions.append(action)
             episode.rewards.append(float(reward))
-            if terminated or truncated:
+            episode.cut = not (terminated or truncated) and limits.cuts(episode)
+            if terminated or truncated or episode.cut:
                 episode.terminated = bool(terminated)
                 yield episode
                 numbers[i] += count
@@ -164,6 +210,12 @@ def _played(
                 if numbers[i] < episodes:
                     following = playing[i] = begin(numbers[i])
                     observations[i] = following.observations[0]
+        if limits.ends():
+            for episode in playing:
+                if episode is not None and episode.rewards:
+                    episode.cut = True
+                    yield episode
+            return
 
 
 def _at(actions: Any, i: int) -> Any:  # noqa: ANN401 - of any space

@@ -63,6 +63,6 @@ class Marathon(gymnasium.Env[Observation, int]):
         return share, float(action), self._steps >= self._length, False, {}
 
 
-gymnasium.register("Corridor-v0", entry_point=Corridor)
-gymnasium.register("CorridorTruncating-v0", entry_point=Corridor, kwargs={"own_limit": 50})
-gymnasium.register("Marathon-v0", entry_point=Marathon)
+gymnasium.register("Corridor-v0", entry_point="tests.endless:Corridor")
+gymnasium.register("CorridorTruncating-v0", entry_point="tests.endless:Corridor", kwargs={"own_limit": 50})
+gymnasium.register("Marathon-v0", entry_point="tests.endless:Marathon")

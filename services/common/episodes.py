@@ -55,6 +55,9 @@ class Limits:
     seconds: float = 0.0
 
 
+NO_LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class Episode:
     """One episode that has ended, or was cut.
@@ -179,7 +182,7 @@ class Rollout:
         *,
         pulse: Callable[[], None] = lambda: None,
         keep_rows: bool = False,
-        limits: Limits = Limits(),
+        limits: Limits = NO_LIMITS,
     ) -> None:
         count = len(environments)
         self._players = [

@@ -9,6 +9,7 @@ from google.protobuf import json_format
 
 from steersman.cli import panels
 from steersman.cli.connection import configured, connect, events, numbers_that_fit
+from steersman.cli.episode_limits import LongestEpisodeOption, LongestSecondsOption
 from steersman.cli.evaluate import show_progress
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
 from steersman.cli.own_code import PyModuleOption, WorkingDirOption, WrapperOption, add_own_code
@@ -69,6 +70,8 @@ def compare(
         float, typer.Option(help="Probability of calling a difference that is none.", rich_help_panel=panels.STATISTICS)
     ] = 0.05,
     return_bounds: ReturnBoundsOption = "",
+    longest_episode: LongestEpisodeOption = 0,
+    longest_seconds: LongestSecondsOption = 0.0,
     wrapper: WrapperOption = None,
     working_dir: WorkingDirOption = "",
     py_module: PyModuleOption = None,
@@ -91,6 +94,8 @@ def compare(
             sequential=sequential,
             error_rate=error_rate,
             return_bounds=parse_bounds(return_bounds),
+            longest_episode_steps=longest_episode,
+            longest_seconds=longest_seconds,
         )
     add_own_code(request, wrapper, working_dir, py_module)
     json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)

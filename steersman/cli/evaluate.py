@@ -15,6 +15,7 @@ from rich.progress import Progress, TaskID
 from steersman.cli import panels
 from steersman.cli.connection import configured, connect, events, numbers_that_fit
 from steersman.cli.disturbances import parse_disturbance, print_curves
+from steersman.cli.episode_limits import LongestEpisodeOption, LongestSecondsOption
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
 from steersman.cli.own_code import PyModuleOption, WorkingDirOption, WrapperOption, add_own_code
 from steersman.cli.shadow import evaluate_shadow
@@ -22,6 +23,9 @@ from steersman.cli.suite import read_suite, run_suite
 from steersman.cli.train import parse_settings
 from steersman.errors import InternalError, InvalidArgumentError
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
+
+_LONG = 1000
+"""Steps from which on an episode in progress is named."""
 
 
 def evaluate(
@@ -97,6 +101,8 @@ def evaluate(
             rich_help_panel=panels.DISTURBANCES,
         ),
     ] = 0,
+    longest_episode: LongestEpisodeOption = 0,
+    longest_seconds: LongestSecondsOption = 0.0,
     wrapper: WrapperOption = None,
     working_dir: WorkingDirOption = "",
     py_module: PyModuleOption = None,
@@ -162,6 +168,8 @@ def evaluate(
             videos=video,
             on_cluster=on_cluster,
             disturbances=map(parse_disturbance, disturb or []),
+            longest_episode_steps=longest_episode,
+            longest_seconds=longest_seconds,
         )
     add_own_code(request, wrapper, working_dir, py_module)
     json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)
@@ -211,12 +219,18 @@ def watch_evaluation(
 
 def show_progress(view: Progress, task: TaskID, done: evaluator_pb2.EvaluationProgress) -> None:
     """Shows how far an evaluation is."""
+    # Only of an episode that may have no end is it worth knowing.
+    longest = (
+        f", {done.longest_episode_steps:,} of them in episode {done.longest_episode}, which goes on"
+        if done.longest_episode_steps > _LONG
+        else ""
+    )
     so_far = f", mean {done.mean_return:.1f} so far" if done.HasField("mean_return") else ""
     view.update(
         task,
         total=done.episodes_total,
         completed=done.episodes_done,
-        description=f"{done.episodes_done} of {done.episodes_total} episodes, {done.steps:,} steps{so_far}",
+        description=f"{done.episodes_done} of {done.episodes_total} episodes, {done.steps:,} steps{longest}{so_far}",
     )
 
 
@@ -237,7 +251,7 @@ def print_report(report: evaluator_pb2.EvaluationReport) -> None:
     if report.HasField("success_rate"):
         rows.append(("success rate", f"{100 * report.success_rate:.1f}%"))
     rows += [
-        ("ended", f"{report.terminated} terminated, {report.truncated} truncated"),
+        ("ended", f"{report.terminated} terminated, {report.truncated} truncated, {report.cut} cut"),
         ("action latency", f"p50 {latency.p50:.2f} ms, p99 {latency.p99:.2f} ms"),
         ("requests", f"{report.requests:,}, {report.failed_requests:,} of them failed"),
         ("steps", f"{report.steps:,} in {report.seconds:.1f} s"),

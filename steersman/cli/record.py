@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +13,12 @@ import typer
 
 from steersman.cli import panels
 from steersman.cli.connection import configured, connection_to, explained
-from steersman.cli.output import JsonOption, print_json, progress, say
+from steersman.cli.episode_limits import LongestEpisodeOption, LongestSecondsOption
+from steersman.cli.output import JsonOption, note, print_json, progress, say
 from steersman.cli.train import parse_settings
 from steersman.client import DEFAULT_TIMEOUT_SECONDS, PolicyClient
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
-from steersman.recording import Predictor
+from steersman.recording import LONGEST_EPISODE, Predictor
 from steersman.recording import record as record_episodes
 
 
@@ -55,9 +59,13 @@ def record(
             rich_help_panel=panels.ENVIRONMENT,
         ),
     ] = None,
+    longest_episode: LongestEpisodeOption = 0,
+    longest_seconds: LongestSecondsOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Plays episodes and writes them as a dataset for BC, MARWIL, CQL and IQL.
+
+    Ctrl-C ends it, and leaves what was recorded by then.
 
     Needs Gymnasium and pyarrow here: pip install 'steersman[record]'.
 
@@ -81,6 +89,7 @@ def record(
                 player = stack.enter_context(PolicyClient(policy, connection=connection))
             view = stack.enter_context(progress())
             task = view.add_task("recording", total=None)
+            interrupted = stack.enter_context(_interrupted())
             made = record_episodes(
                 lambda: gymnasium.make(environment, **kwargs),
                 folder,
@@ -90,12 +99,44 @@ def record(
                 random_share=random_share,
                 seed=seed,
                 on_episode=lambda done: view.update(task, description=f"recording: {done} of {episodes} episodes"),
+                longest_episode=longest_episode or LONGEST_EPISODE,
+                longest_seconds=longest_seconds,
+                stops=interrupted.is_set,
             )
-    except (gymnasium.error.Error, TypeError, FileExistsError) as error:
+    except (gymnasium.error.Error, TypeError, ValueError, FileExistsError) as error:
         raise InvalidArgumentError(f"cannot record: {error}") from error
     if as_json:
         print_json(
-            {"file": str(made.file), "episodes": made.episodes, "steps": made.steps, "mean_return": made.mean_return}
+            {
+                "file": str(made.file),
+                "episodes": made.episodes,
+                "steps": made.steps,
+                "mean_return": made.mean_return,
+                "cut": made.cut,
+            }
         )
     else:
         say(f"{made.episodes} episodes, {made.steps:,} steps, mean return {made.mean_return:.1f}: {made.file}")
+    if made.cut:
+        note(f"{made.cut} of the episodes had not ended when they were cut; they are recorded as truncated.")
+    if made.episodes < episodes:
+        note(f"It was ended after {made.episodes} of {episodes} episodes.")
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """Gives an event that Ctrl-C sets, as long as a block lasts; a second Ctrl-C interrupts."""
+    event, before = threading.Event(), signal.getsignal(signal.SIGINT)
+
+    def interrupt(_number: int, _frame: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    listens = threading.current_thread() is threading.main_thread()
+    if listens:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield event
+    finally:
+        if listens:
+            signal.signal(signal.SIGINT, before)

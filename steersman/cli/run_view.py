@@ -86,5 +86,6 @@ def describe_return(iteration: trainer_pb2.Iteration) -> str:
     if iteration.HasField("training_return"):
         parts.append(f"{iteration.training_return:.1f} in training")
     if iteration.HasField("evaluated_return"):
-        parts.append(f"{iteration.evaluated_return:.1f} evaluated")
+        cut = f" ({iteration.cut_episodes} episodes cut)" if iteration.cut_episodes else ""
+        parts.append(f"{iteration.evaluated_return:.1f} evaluated{cut}")
     return ", ".join(parts)

@@ -206,6 +206,49 @@ def train(
             rich_help_panel=panels.SWEEP,
         ),
     ] = None,
+    evaluation_episodes: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Greedy episodes whose mean return the run stops on and claims; 0: 20.",
+            rich_help_panel=panels.EVALUATION,
+        ),
+    ] = 0,
+    evaluation_environments: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Environments that these are played in, side by side; 0: one for each, at most 64.",
+            rich_help_panel=panels.EVALUATION,
+        ),
+    ] = 0,
+    longest_episode: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="STEPS",
+            help="Steps after which one of them that has not ended is cut; 0: 30,000.",
+            rich_help_panel=panels.EVALUATION,
+        ),
+    ] = 0,
+    longest_evaluation: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Seconds after which all of them are cut; 0: 900.",
+            rich_help_panel=panels.EVALUATION,
+        ),
+    ] = 0,
+    evaluate_every: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="ITERATIONS",
+            help="Evaluate every so many iterations, without publishing; 0: only where it decides something.",
+            rich_help_panel=panels.EVALUATION,
+        ),
+    ] = 0,
     checkpoints: Annotated[
         int, typer.Option(min=0, help="Keep the best so many checkpoints; 0: 3.", rich_help_panel=panels.VERSIONS)
     ] = 0,
@@ -221,6 +264,8 @@ def train(
         steersman train CartPole-v1 --stop-return 450
 
         steersman train Pendulum-v1 --algorithm SAC --stop-return -200 --stop-steps 20000 --lr 0.001
+
+        steersman train CliffWalking-v1 --stop-steps 50000 --evaluate-every 5 --longest-episode 1000
 
         steersman train CartPole-v1 --algorithm BC --dataset var/datasets/cartpole --stop-iterations 10
 
@@ -240,6 +285,13 @@ def train(
             use_gpu=use_gpu,
             seed=seed,
             dataset=dataset,
+            evaluation=trainer_pb2.RunEvaluation(
+                episodes=evaluation_episodes or None,
+                num_environments=evaluation_environments,
+                longest_episode_steps=longest_episode,
+                longest_seconds=longest_evaluation,
+                every_iterations=evaluate_every,
+            ),
             training=trainer_pb2.TrainingSettings(lr=lr, gamma=gamma, train_batch_size=train_batch_size),
             stop=trainer_pb2.StopCriteria(
                 iterations=stop_iterations, episode_return=stop_return, steps=stop_steps, seconds=stop_seconds

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.common.episodes import Limits
 from services.common.structs import plain_values
 from services.evaluator.judge.comparison import ERROR_RATE, FIRST_LOOK
 from services.evaluator.play.environment_making import Recipe
@@ -25,6 +26,9 @@ MAX_WORKERS = 64
 MAX_REFERENCES = 16
 MAX_VIDEOS = 16
 MAX_SEED = 2**64 - 1
+
+LONGEST_EPISODE_STEPS = 30_000
+"""More than what any of Gymnasium's and Atari's own time limits allow."""
 
 WITHOUT_POLICY = frozenset({RANDOM, CONSTANT})
 """References that play without a policy."""
@@ -112,6 +116,7 @@ def arena_of(
     seconds = request.step_timeout_seconds
     if seconds < 0 or not math.isfinite(seconds):
         raise InvalidArgumentError(f"expected a time limit above 0 for a step, in seconds, got {seconds:g}")
+    limits = limits_of(request)
     environment = trainer_pb2.Environment(
         id=request.environment_id or trained_in, kwargs=request.environment_kwargs, wrappers=request.wrappers
     )
@@ -131,7 +136,20 @@ def arena_of(
         num_workers=workers,
         step_seconds=seconds or defaults.step_seconds,
         ray_address=defaults.ray_address if on_cluster else "",
+        limits=limits,
     )
+
+
+def limits_of(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest) -> Limits:
+    """Gives when episodes are cut.
+
+    Raises:
+        InvalidArgumentError: If a time makes no sense.
+    """
+    seconds = request.longest_seconds
+    if seconds < 0 or not math.isfinite(seconds):
+        raise InvalidArgumentError(f"expected longest_seconds of at least 0, got {seconds:g}")
+    return Limits(request.longest_episode_steps or LONGEST_EPISODE_STEPS, seconds)
 
 
 def references(request: evaluator_pb2.EvaluateRequest) -> list[str]:

@@ -16,12 +16,18 @@ from services.evaluator.api import requests
 from services.evaluator.api.shadow import follow_shadow
 from services.evaluator.film.filming import film_episodes
 from services.evaluator.judge import archive, comparison
-from services.evaluator.judge.report import make_report
+from services.evaluator.judge.report import make_report, what_was_cut
 from services.evaluator.judge.robustness import arena_with, curves_of, read_disturbances
-from services.evaluator.play.evaluation import Arena, Result, play
+from services.evaluator.play.evaluation import Arena, Clock, Result, play
 from services.evaluator.play.players import SAMPLED, Contestant
 from steersman.aio import PolicyClient, PolicyInfo
-from steersman.errors import ConnectionLostError, SteersmanError, UnavailableError, UnreachableError
+from steersman.errors import (
+    ConnectionLostError,
+    DeadlineExceededError,
+    SteersmanError,
+    UnavailableError,
+    UnreachableError,
+)
 from steersman.settings import settings
 from steersman.v1 import common_pb2, evaluator_pb2, evaluator_pb2_grpc
 
@@ -75,11 +81,15 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
             return made
 
         problem: SteersmanError | None = None
+        clock = Clock.of(arena)
         try:
             # One after the other, since the latencies of one would be those of all.
             for where, contestant in played:
+                if clock.is_over:
+                    break
                 with self._gateway_named():
-                    async with aclosing(_progress(where, [contestant], range(episodes), everybody, episodes)) as told:
+                    news = _progress(clock.limited(where), [contestant], range(episodes), everybody, episodes)
+                    async with aclosing(news) as told:
                         async for progress in told:
                             yield evaluator_pb2.EvaluateResponse(progress=progress)
         except SteersmanError as error:
@@ -91,7 +101,10 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
             if self._archive is not None and request.record and result.episodes:
                 self._archive.keep_later(lambda: report_of("it was cancelled"))
             raise
-        report = await asyncio.to_thread(report_of, str(problem or ""))
+        unfinished = what_was_cut(arena, result.cut, episodes - len(result.episodes))
+        if not unfinished and any(len(other.episodes) < episodes for other in everybody):
+            unfinished = f"the {arena.limits.seconds:g} s were over before everybody had played"
+        report = await asyncio.to_thread(report_of, str(problem or unfinished))
         if self._archive is not None and request.record:
             with tempfile.TemporaryDirectory(prefix="steersman-films-") as folder:
                 try:
@@ -126,12 +139,16 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
             baseline_contestant = Contestant(request.baseline, _spec(info)) if named else _greedy(baseline_info)
             policy, baseline = Result(_greedy(info)), Result(baseline_contestant)
             ends = comparison.looks(episodes, bounded=bounds is not None) if request.sequential else [episodes]
-            begin = 0
+            begin, clock = 0, Clock.of(arena)
             for look, end in enumerate(ends, 1):
-                told = _progress(arena, [policy, baseline], range(begin, end), [policy, baseline], episodes)
+                told = _progress(
+                    clock.limited(arena), [policy, baseline], range(begin, end), [policy, baseline], episodes
+                )
                 async with aclosing(told):
                     async for progress in told:
                         yield evaluator_pb2.CompareResponse(progress=progress)
+                if clock.is_over:
+                    raise DeadlineExceededError(_not_in_time(arena, policy, end))
                 found = await asyncio.to_thread(
                     comparison.compare,
                     policy.returns,
@@ -145,8 +162,12 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
                     break
         yield evaluator_pb2.CompareResponse(
             comparison=evaluator_pb2.Comparison(
-                policy=await asyncio.to_thread(make_report, info, arena, policy),
-                baseline=await asyncio.to_thread(make_report, baseline_info, arena, baseline),
+                policy=await asyncio.to_thread(
+                    make_report, info, arena, policy, problem=what_was_cut(arena, policy.cut)
+                ),
+                baseline=await asyncio.to_thread(
+                    make_report, baseline_info, arena, baseline, problem=what_was_cut(arena, baseline.cut)
+                ),
                 difference=found.difference,
                 difference_interval=evaluator_pb2.Interval(low=found.interval[0], high=found.interval[1]),
                 probability_of_improvement=found.probability,
@@ -191,6 +212,13 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
             raise UnavailableError(f"no actions from the gateway at {address}: {error}") from error
 
 
+def _not_in_time(arena: Arena, policy: Result, end: int) -> str:
+    return (
+        f"the comparison did not end within {arena.limits.seconds:g} s: {len(policy.episodes)} of {end} episodes of "
+        f"{policy.contestant.name} had ended, {policy.cut} of them cut; allow more seconds, or fewer steps for each"
+    )
+
+
 def _address(info: PolicyInfo) -> str:
     """Names the version, so that a deployment in the middle cannot mix two of them in one report."""
     return f"{info.name}:{info.version}"
@@ -211,11 +239,14 @@ async def _progress(
 
     def far() -> evaluator_pb2.EvaluationProgress:
         returns = everybody[0].returns
+        longest = max((result.longest for result in players), key=lambda entry: entry[1])
         return evaluator_pb2.EvaluationProgress(
             episodes_done=sum(len(result.episodes) for result in everybody),
             episodes_total=episodes * len(everybody),
             steps=sum(result.steps for result in everybody),
             mean_return=sum(returns) / len(returns) if returns else None,
+            longest_episode=longest[0],
+            longest_episode_steps=longest[1],
         )
 
     told = time.perf_counter()

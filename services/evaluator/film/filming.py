@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from services.common.environments import Environment
+from services.common.episodes import Episode, Limits, Rollout, Step
 from services.evaluator.play.environment_making import close_environments, make_environments
-from services.common.episodes import Episode, Rollout, Step
 from services.evaluator.play.evaluation import Arena, Result
 from services.evaluator.play.players import Requests, ServedPolicy
 from services.evaluator.play.shares import PULSE_SECONDS, Share
@@ -85,6 +85,8 @@ async def film_episodes(arena: Arena, result: Result, count: int, folder: Path) 
                 range(episode.number, episode.number + 1),
                 1,
                 arena.seed,
+                # One that was cut ends where it did.
+                Limits(episode.length if episode.cut else arena.limits.steps),
             ),
             episode.length,
             folder / f"episode-{episode.number}",
@@ -122,7 +124,9 @@ async def film(take: Take, tell: Callable[[Episode | None], None]) -> None:
         enter(share.recipe.code, share.recipe.modules)
         await asyncio.to_thread(make_environments, share.recipe, 1, environments)
         spec = common_pb2.PolicySpec.FromString(share.contestant.spec)
-        rollout = Rollout(environments, share.numbers, share.seed, pulse=lambda: tell(None), keep_rows=True)
+        rollout = Rollout(
+            environments, share.numbers, share.seed, pulse=lambda: tell(None), keep_rows=True, limits=share.limits
+        )
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
                 PolicyClient(share.contestant.policy, connection=settings().connection(share.gateway_address))

@@ -138,6 +138,7 @@ def write_rows(report: evaluator_pb2.EvaluationReport, path: Path) -> None:
             "length": row.length,
             "terminated": row.terminated,
             "truncated": row.truncated,
+            "cut": row.cut,
             "success": row.success if row.HasField("success") else None,
             "disturbance": disturbance,
             "strength": strength,
@@ -154,6 +155,8 @@ def write_rows(report: evaluator_pb2.EvaluationReport, path: Path) -> None:
             ("length", pa.uint32()),
             ("terminated", pa.bool_()),
             ("truncated", pa.bool_()),
+            # By the evaluator, since it had not ended.
+            ("cut", pa.bool_()),
             ("success", pa.bool_()),
             # What made the environment harder; empty for nothing.
             ("disturbance", pa.string()),

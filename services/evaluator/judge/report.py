@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 
-from services.evaluator.judge.summary_statistics import percentiles, probability_of_improvement, summarise
 from services.common.episodes import Episode
+from services.evaluator.judge.summary_statistics import percentiles, probability_of_improvement, summarise
 from services.evaluator.play.evaluation import Arena, Result
 from steersman.aio import PolicyInfo
 from steersman.v1 import evaluator_pb2
@@ -53,10 +53,30 @@ def make_report(
         requests=len(result.latencies) + result.failed_requests,
         failed_requests=result.failed_requests,
         references=[_reference(result, other) for other in references if other.episodes],
+        cut=result.cut,
         partial=bool(problem),
         problem=problem,
         environment_kwargs=arena.recipe.environment.kwargs,
         wrappers=arena.recipe.environment.wrappers,
+    )
+
+
+def what_was_cut(arena: Arena, cut: int, not_begun: int = 0) -> str:
+    """Says in one sentence that episodes did not end; empty if all did.
+
+    Args:
+        arena: Where it was played.
+        cut: How many had not ended when they were cut.
+        not_begun: How many were not begun any more.
+    """
+    if not (cut or not_begun):
+        return ""
+    limits = [f"{arena.limits.steps:,} steps"] if arena.limits.steps else []
+    limits += [f"{arena.limits.seconds:g} s in all"] if arena.limits.seconds else []
+    others = f", and {not_begun} were not begun" if not_begun else ""
+    return (
+        f"{cut} episodes had not ended within {' and '.join(limits)} and were cut there{others}; where the environment "
+        "has no time limit of its own, --environment-set max_episode_steps=N gives it one"
     )
 
 
@@ -89,6 +109,7 @@ def rows_of(episodes: Iterable[Episode]) -> list[evaluator_pb2.EpisodeResult]:
             terminated=episode.terminated,
             truncated=episode.truncated,
             success=episode.success,
+            cut=episode.cut,
         )
         for episode in episodes
     ]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.common.environments import Environment, make_environment
-from services.evaluator.play.disturbances import Disturbance, disturbed
 from services.common.raw_rewards import RawRewards, RewardMeter
+from services.evaluator.play.disturbances import Disturbance, disturbed
 from services.evaluator.workers.user_code import LocalCode
 from steersman import spaces
 from steersman.errors import InvalidArgumentError

@@ -7,10 +7,10 @@ import os
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from services.common.episodes import NO_LIMITS, Episode, Limits
 from services.evaluator.play.environment_making import Recipe
-from services.common.episodes import Episode
 from services.evaluator.play.players import Contestant
 from services.evaluator.play.shares import Share, play_share
 from services.evaluator.workers.processes import in_processes
@@ -18,6 +18,7 @@ from services.evaluator.workers.ray_tasks import in_tasks
 from steersman.errors import InternalError
 
 _ENVIRONMENTS_PER_WORKER = 64
+_MOMENT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Arena:
         num_workers: Processes or tasks for each contestant; 0 for as many as make sense.
         step_seconds: How long an environment may take for a reset or a step.
         ray_address: Where Ray's tasks are the workers, its head; empty for processes of this machine.
+        limits: When episodes are cut; the seconds are those of everything that is played.
     """
 
     gateway_address: str
@@ -41,6 +43,7 @@ class Arena:
     num_workers: int
     step_seconds: float
     ray_address: str = ""
+    limits: Limits = NO_LIMITS
 
     def shares(self, contestant: Contestant, numbers: range) -> list[Share]:
         """Splits episodes over worker processes; which environment plays which episode is thereby fixed."""
@@ -57,9 +60,38 @@ class Arena:
                 numbers[worker::workers],
                 len(range(worker, environments, workers)),
                 self.seed,
+                self.limits,
             )
             for worker in range(workers)
         ]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time that everything of a request may take together.
+
+    Attributes:
+        ends_at: When it is over, in seconds of `time.monotonic`; infinite without a limit.
+    """
+
+    ends_at: float
+
+    @classmethod
+    def of(cls, arena: Arena) -> Clock:
+        """Starts it for an arena's limit."""
+        return cls(time.monotonic() + arena.limits.seconds if arena.limits.seconds else math.inf)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self.ends_at
+
+    def limited(self, arena: Arena) -> Arena:
+        """Gives an arena with what is left of the time, at least a moment."""
+        if math.isinf(self.ends_at):
+            return arena
+        left = max(_MOMENT, self.ends_at - time.monotonic())
+        return replace(arena, limits=replace(arena.limits, seconds=left))
 
 
 @dataclass
@@ -73,6 +105,7 @@ class Result:
         latencies: Seconds that each request for actions took.
         failed_requests: Requests for actions that failed.
         seconds: How long it took.
+        longest: Number and steps of the episode in progress that has the most steps; zeros if there is none.
     """
 
     contestant: Contestant
@@ -81,6 +114,12 @@ class Result:
     latencies: list[float] = field(default_factory=list)
     failed_requests: int = 0
     seconds: float = 0.0
+    longest: tuple[int, int] = (0, 0)
+
+    @property
+    def cut(self) -> int:
+        """Episodes that were cut."""
+        return sum(episode.cut for episode in self.episodes.values())
 
     @property
     def in_order(self) -> list[Episode]:
@@ -105,7 +144,8 @@ async def play(arena: Arena, results: Sequence[Result], numbers: range) -> Async
         Whenever there is something new.
 
     Raises:
-        SteersmanError: See `in_processes` and `in_tasks`; `InternalError` if an episode is missing in the end.
+        SteersmanError: See `in_processes` and `in_tasks`; `InternalError` if an episode is missing in the end that was
+            not left out for want of time.
     """
     shares, owners = [], []
     for result in results:
@@ -125,9 +165,12 @@ async def play(arena: Arena, results: Sequence[Result], numbers: range) -> Async
             owner.steps += message.steps
             owner.latencies += message.latencies
             owner.failed_requests += message.failed_requests
+            owner.longest = message.longest
             for result, seconds in zip(results, before, strict=True):
                 result.seconds = seconds + time.perf_counter() - began
             yield
+    if arena.limits.seconds and time.perf_counter() - began >= arena.limits.seconds:
+        return
     for result in results:
         # Numbers that are published must not rest on all but some of the episodes.
         if missing := [number for number in numbers if number not in result.episodes]:

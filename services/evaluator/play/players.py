@@ -12,8 +12,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from services.evaluator.play.actions import constant_action
 from services.common.episodes import Step
+from services.evaluator.play.actions import constant_action
 from steersman import spaces
 from steersman.aio import ActionStream, ActOptions, PolicyInfo
 from steersman.errors import DeadlineExceededError, ResourceExhaustedError, UnavailableError

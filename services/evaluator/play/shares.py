@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 
 from services.common.environments import Environment
+from services.common.episodes import NO_LIMITS, Act, Episode, Limits, Rollout
 from services.common.light_channel import open_light_channel
 from services.evaluator.play.environment_making import Recipe, check_spaces, close_environments, make_environments
-from services.common.episodes import Act, Episode, Rollout
 from services.evaluator.play.players import RANDOM, ConstantAction, Contestant, RandomActions, Requests, ServedPolicy
 from services.evaluator.workers.user_code import enter
 from steersman.aio import PolicyClient
@@ -38,6 +38,7 @@ class Share:
         numbers: Of its episodes, at least as many as environments.
         num_environments: How many are stepped side by side.
         seed: Episode i is reset with seed + i.
+        limits: When episodes are cut.
     """
 
     contestant: Contestant
@@ -46,6 +47,7 @@ class Share:
     numbers: range
     num_environments: int
     seed: int
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,14 @@ class News:
         steps: Environment steps.
         latencies: Seconds that each request for actions took.
         failed_requests: Requests for actions that failed.
+        longest: Number and steps of the episode in progress that has the most steps; zeros if there is none.
     """
 
     episodes: list[Episode] = field(default_factory=list)
     steps: int = 0
     latencies: list[float] = field(default_factory=list)
     failed_requests: int = 0
+    longest: tuple[int, int] = (0, 0)
 
 
 class _Teller:
@@ -94,7 +98,8 @@ class _Teller:
             self._told_episodes[index] = len(rollout.episodes)
         steps, failed = sum(rollout.steps for rollout in self.rollouts), self.requests.failed
         latencies, self.requests.latencies = self.requests.latencies, []
-        self._tell(News(episodes, steps - self._told[0], latencies, failed - self._told[1]))
+        longest = max((rollout.longest for rollout in self.rollouts), key=lambda entry: entry[1], default=(0, 0))
+        self._tell(News(episodes, steps - self._told[0], latencies, failed - self._told[1], longest))
         self._told = (steps, failed)
         self._told_at = time.perf_counter()
 
@@ -129,6 +134,7 @@ async def play_share(share: Share, tell: Callable[[News], None]) -> None:
                 share.seed,
                 pulse=teller.pulse,
                 keep_rows=bool(spec.state_tensors),
+                limits=share.limits,
             )
             for group in range(groups)
         ]

@@ -9,6 +9,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+import tests.endless  # noqa: F401 - it registers environments too
+
 _FOR_EVER = 3600.0
 
 

@@ -68,7 +68,7 @@ async def test_the_best_of_a_grid_becomes_the_version(stack: Stack, trainer: Tra
     assert bundle.provenance["settings"]["lr"] == 3e-3
     assert (bundle.provenance["run_id"], bundle.provenance["seed"]) == (run.id, 2)
     # Not the return for which it was chosen.
-    returns = greedy.play(bundle, run.spec.environment, episodes=20, seed=2_000_000)
+    returns = greedy.play(bundle, run.spec.environment, run.spec.evaluation, seed=2_000_000).returns
     assert final.latest.evaluated_return == pytest.approx(returns.mean())
 
     nested = [client.get_run(trial.id) for trial in final.trials]

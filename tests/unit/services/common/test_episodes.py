@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.common.episodes import Episode, Rollout, Step
+from services.common.episodes import Episode, Limits, Rollout, Step
 from steersman.errors import FailedPreconditionError
 
 
@@ -194,3 +194,44 @@ async def test_success_is_what_the_last_step_says(info: dict[str, Any], success:
 
     (episode,), _ = await play([Telling()], 1, seed=2)
     assert episode.success is success
+
+
+async def limited(limits: Limits, environments: int, episodes: int, *, keep_rows: bool = False) -> Rollout:
+    rollout = Rollout(
+        [Countdown() for _ in range(environments)], range(episodes), 1, limits=limits, keep_rows=keep_rows
+    )
+    async for _ in rollout.play(always_two):
+        pass
+    return rollout
+
+
+@pytest.mark.parametrize("keep_rows", [False, True])
+async def test_episodes_are_cut_at_their_longest(keep_rows: bool) -> None:
+    episodes = in_order(await limited(Limits(steps=3), 2, 5, keep_rows=keep_rows))
+    assert [episode.length for episode in episodes] == [1, 2, 3, 3, 3]
+    assert [episode.cut for episode in episodes] == [False, False, False, True, True], "the third ended by itself"
+    assert [episode.terminated for episode in episodes] == [True, True, True, False, False]
+    assert not any(episode.truncated for episode in episodes)
+    assert [episode.episode_return for episode in episodes] == [2.0, 4.0, 6.0, 6.0, 6.0]
+
+
+async def test_when_the_time_is_over_episodes_are_cut_and_no_others_begun() -> None:
+    rollout = await limited(Limits(seconds=1e-9), 2, 9)
+    # Episode 0 ended with that step; the next one of its environment has not had any.
+    assert [(episode.number, episode.length, episode.cut) for episode in in_order(rollout)] == [
+        (0, 1, False),
+        (1, 1, True),
+    ]
+    assert rollout.asks() is None
+
+
+async def test_the_longest_episode_in_progress_is_known() -> None:
+    rollout = Rollout([Countdown() for _ in range(2)], range(4), 1)
+    rollout.begin()
+    assert rollout.longest[1] == 0
+    for _ in range(2):
+        step = rollout.asks()
+        assert step is not None
+        rollout.take(np.zeros(len(step.observations)))
+    # Environment 0 has ended its first episode after a step, environment 1 its own after two.
+    assert rollout.longest == (2, 1)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import grpc
+import gymnasium
 import pytest
 from google.protobuf import json_format
 
@@ -16,6 +17,7 @@ from deploy.free_ports import free_address
 from services.common.bundle import Bundle
 from services.evaluator.judge.archive import Archive
 from services.policy.runtime import PolicyRuntime
+from steersman import spaces
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 from tests.bundles import write_counting_bundle, write_linear_bundle
 from tests.gateways import GatewayProcess, attached_replica
@@ -59,6 +61,7 @@ async def test_a_report_says_what_was_served(gateway: GatewayProcess, bundle: Bu
             "cannot import the wrapper 'gymnasium.wrappers:NoSuch'",
         ),
         ({"code": {"working_dir": "/no/such"}}, grpc.StatusCode.INVALID_ARGUMENT, "got '/no/such'"),
+        ({"longest_seconds": -1}, grpc.StatusCode.INVALID_ARGUMENT, "longest_seconds of at least 0, got -1"),
         ({"videos": 17, "record": True}, grpc.StatusCode.INVALID_ARGUMENT, "at most 16 videos, got 17"),
         ({"videos": 1}, grpc.StatusCode.INVALID_ARGUMENT, "a report that is kept"),
         (
@@ -292,6 +295,66 @@ async def test_progress_comes_about_ten_times_a_second(gateway: GatewayProcess, 
     steps = [event.progress.steps for event in progress]
     assert steps == sorted(steps)
     assert steps[-1] == last.report.steps
+
+
+def standing_still(folder: Path) -> Bundle:
+    """A policy for the corridor that never takes another action than the first one where it sees zeros."""
+    return write_linear_bundle(folder, 1, bounds=spaces.from_gymnasium(gymnasium.spaces.Box(0.0, 1.0, (1,))))
+
+
+async def test_episodes_without_an_end_are_cut_and_the_report_is_partial(
+    gateway: GatewayProcess, tmp_path: Path
+) -> None:
+    """stable-baselines#876: doing nothing is allowed, the policy is deterministic, and there is no time limit."""
+    request = evaluator_pb2.EvaluateRequest(
+        policy="still", environment_id="Corridor-v0", episodes=5, longest_episode_steps=200, references=["constant"]
+    )
+    async with (
+        attached_replica(gateway, "still", {1: standing_still(tmp_path)}),
+        evaluator(gateway.address) as stub,
+    ):
+        report = await report_of(stub, request)
+        request.environment_id = "CorridorTruncating-v0"
+        by_itself = await report_of(stub, request)
+    assert [(row.length, row.cut, row.truncated, row.terminated) for row in report.episodes] == [
+        (200, True, False, False)
+    ] * 5
+    assert report.partial
+    assert report.cut == 5
+    assert "5 episodes had not ended within 200 steps and were cut there; where" in report.problem
+    assert all(row.cut for row in report.references[0].episodes)
+    assert [(row.length, row.cut, row.truncated) for row in by_itself.episodes] == [(50, False, True)] * 5
+    assert not by_itself.partial
+
+
+async def test_when_the_time_is_over_there_is_a_partial_report(gateway: GatewayProcess, tmp_path: Path) -> None:
+    request = evaluator_pb2.EvaluateRequest(
+        policy="still",
+        environment_id="Corridor-v0",
+        episodes=5,
+        num_environments=2,
+        longest_episode_steps=2**62,
+        longest_seconds=1,
+        references=["constant"],
+    )
+    async with (
+        attached_replica(gateway, "still", {1: standing_still(tmp_path)}),
+        evaluator(gateway.address) as stub,
+    ):
+        events = [event async for event in stub.Evaluate(request)]
+        compared = evaluator_pb2.CompareRequest(
+            policy="still", baseline="constant", environment_id="Corridor-v0", longest_seconds=1
+        )
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            [event async for event in stub.Compare(compared)]
+    report = events[-1].report
+    assert report.partial
+    assert [(row.episode, row.cut) for row in report.episodes] == [(0, True), (1, True)]
+    assert "and were cut there, and 3 were not begun" in report.problem
+    assert not report.references, "there was no time left for them"
+    assert max(event.progress.longest_episode_steps for event in events) > 0
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "did not end within 1 s" in (error.value.details() or "")
 
 
 async def comparison_of(

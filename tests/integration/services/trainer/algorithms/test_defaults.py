@@ -13,9 +13,10 @@ from services.trainer.algorithms import ALGORITHMS, Algorithm, build_config
 from services.trainer.api import validation
 from services.trainer.export.bundle_export import export_bundle, load_checkpoint
 from services.trainer.job import greedy
+from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.job.rllib_results import steps_of
 from steersman.recording import record
-from steersman.v1.trainer_pb2 import RunSpec
+from steersman.v1.trainer_pb2 import RunEvaluation, RunSpec
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
 
@@ -75,4 +76,6 @@ def test_an_iteration_with_the_defaults(algorithm: Algorithm, environment: str, 
         algorithm=algorithm.name,
         provenance={},
     )
-    assert greedy.play(bundle, spec.environment, episodes=2, seed=1).shape == (2,)
+    assert greedy.play(
+        bundle, spec.environment, complete_evaluation(RunEvaluation(episodes=2)), seed=1
+    ).returns.shape == (2,)

@@ -127,7 +127,7 @@ async def test_a_run_becomes_a_version_that_can_be_downloaded(stack: Stack, trai
     assert bundle.provenance["run_id"] == run.id
     assert version.tags["model_sha256"] == bundle.spec.model_sha256
     assert (version.tags["environment"], version.tags["algorithm"]) == ("CartPole-v1", "PPO")
-    returns = greedy.play(bundle, run.spec.environment, episodes=20, seed=1_000_000)
+    returns = greedy.play(bundle, run.spec.environment, run.spec.evaluation, seed=1_000_000).returns
     assert float(version.tags["return"]) == pytest.approx(returns.mean(), rel=1e-3)
     assert iterations[1].evaluated_return == pytest.approx(returns.mean())
 

@@ -23,8 +23,9 @@ from services.common.bundle import Bundle, read_bundle
 from services.trainer.export.action_start import AddActionStart
 from services.trainer.export.bundle_export import TrainedPolicy, export_bundle, load_checkpoint
 from services.trainer.job import greedy
+from services.trainer.job.evaluation_settings import complete_evaluation
 from steersman.errors import FailedPreconditionError
-from steersman.v1.trainer_pb2 import Environment
+from steersman.v1.trainer_pb2 import Environment, RunEvaluation
 from tests.integration.services.trainer import unusual_environments
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
@@ -164,7 +165,9 @@ def test_bundle_answers_what_rllib_answers(name: str, tmp_path: Path) -> None:
     one, _ = onnx_outputs(bundle, batch[:1])
     np.testing.assert_allclose(one, actions[:1], rtol=0, atol=1e-5)
 
-    returns = greedy.play(bundle, Environment(id=case.environment), episodes=3, seed=0)
+    returns = greedy.play(
+        bundle, Environment(id=case.environment), complete_evaluation(RunEvaluation(episodes=3)), seed=0
+    ).returns
     assert returns.shape == (3,)
     assert np.isfinite(returns).all()
 

@@ -32,7 +32,7 @@ class Ones(gymnasium.Env[Any, Any]):
         return np.ones(1, np.float32), float(action), self._left <= 0, False, {}
 
 
-gymnasium.register("Ones-v0", entry_point=Ones)
+gymnasium.register("Ones-v0", entry_point=f"{__name__}:Ones")
 CORRIDOR = Environment(id=f"{endless.__name__}:Corridor-v0")
 
 
