@@ -21,6 +21,7 @@ from services.trainer.environments import probing
 from services.trainer.environments.environment_spaces import EnvironmentSpaces
 from services.trainer.job.sweeps.trial_records import end_trials, read_trials
 from services.trainer.records import runs, tracking
+from services.trainer.records.heartbeat import Life, last_beat, life_of
 from services.trainer.records.tracking import TrackedRun, Tracking
 from steersman.errors import FailedPreconditionError, SteersmanError, UnavailableError
 from steersman.settings import Settings
@@ -54,7 +55,6 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._settings = settings
         self._tracking = tracking
         self._ray = ray_jobs
-        self._away_since: float | None = None
 
     async def StartRun(
         self,
@@ -160,7 +160,11 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
                 run = await self._run(request.id)
         while run.state not in runs.FINAL_STATES:
             # Again and again: Ray forgets the order when it comes before the job's process is there.
-            await self._ray.stop(runs.job_name(run.id, run.attempt))
+            name = runs.job_name(run.id, run.attempt)
+            await self._ray.stop(name)
+            if run.state in _TRAINING and await self._ray.get(name) is None:
+                # A process that Ray does not know any more ends when it sees that its run has.
+                await asyncio.to_thread(self._tracking.end, run.id, tracking.KILLED)
             await asyncio.sleep(_POLL_SECONDS)
             run = await self._run(request.id)
         return trainer_pb2.StopRunResponse(run=run)
@@ -230,21 +234,31 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
             job = await self._ray.get(runs.job_id(tracked))
         except UnavailableError as error:
             # Worth telling without Ray too: as it was last known.
-            now = time.monotonic()
-            self._away_since = now if self._away_since is None else self._away_since
-            ending = runs.ending_without_ray(tracked, now - self._away_since, _now())
+            return await self._without_ray(tracked, str(error))
+        life = await self._life(tracked)
+        if runs.ending(tracked, job, life, _now()) is not None:
+            # The job may have recorded its result between the two answers.
+            tracked = await asyncio.to_thread(self._tracking.get, tracked.id)
+            ending = runs.ending(tracked, job, life, _now())
             if ending is not None:
                 return await self._ended(tracked, ending)
-            run = runs.to_run(tracked, None)
-            run.warning = str(error)
-            return run
-        self._away_since = None
-        if runs.ending(tracked, job, _now()) is None:
-            return runs.to_run(tracked, job)
-        # The job may have recorded its result between the two answers.
-        tracked = await asyncio.to_thread(self._tracking.get, tracked.id)
-        ending = runs.ending(tracked, job, _now())
-        return runs.to_run(tracked, job) if ending is None else await self._ended(tracked, ending)
+        return _warned(runs.to_run(tracked, job), runs.contradiction(job, life))
+
+    async def _without_ray(self, tracked: TrackedRun, why: str) -> trainer_pb2.Run:
+        life = await self._life(tracked)
+        if runs.ending_without_ray(life) is not None:
+            tracked = await asyncio.to_thread(self._tracking.get, tracked.id)
+            ending = None if tracked.status in tracking.FINAL else runs.ending_without_ray(life)
+            if ending is not None:
+                return await self._ended(tracked, ending)
+            return runs.to_run(tracked, None)
+        return _warned(runs.to_run(tracked, None), runs.unknown(life, why))
+
+    async def _life(self, tracked: TrackedRun) -> Life:
+        """Tells what is known of a run's process without Ray."""
+        folder = self._settings.var_dir.absolute() / "runs" / tracked.id
+        heartbeat = await asyncio.to_thread(last_beat, folder)
+        return life_of(heartbeat, tracked.attempt, time.time())
 
     async def _ended(self, tracked: TrackedRun, ending: runs.Ending) -> trainer_pb2.Run:
         """Records how a run ended that did not do so itself."""
@@ -261,6 +275,13 @@ def _pieces(text: str) -> Iterator[trainer_pb2.ReadRunLogResponse]:
     """Cuts a text into messages."""
     for start_of_piece in range(0, len(text), _LOG_PIECE):
         yield trainer_pb2.ReadRunLogResponse(text=text[start_of_piece : start_of_piece + _LOG_PIECE])
+
+
+def _warned(run: trainer_pb2.Run, warning: str) -> trainer_pb2.Run:
+    """Adds to what is said of a run."""
+    if warning:
+        run.warning = f"{run.warning}; {warning}" if run.warning else warning
+    return run
 
 
 def _news(run: trainer_pb2.Run) -> tuple[object, ...]:

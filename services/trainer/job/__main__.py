@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
@@ -24,7 +25,7 @@ from services.trainer.job.iteration_log import SweepLog
 from services.trainer.job.orders import Orders
 from services.trainer.job.plan import Plan
 from services.trainer.job.tuning import Learnt, NothingLearntError, train
-from services.trainer.records import registry, runs, tracking
+from services.trainer.records import heartbeat, registry, runs, tracking
 from services.trainer.records.tracking import Tracking
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2
@@ -50,6 +51,8 @@ def main(run_id: str, attempt: int) -> int:
     run = runs.to_run(tracked, None)
     recorder.start(run_id)
     orders = Orders(recorder, run_id, attempt)
+    over = threading.Event()
+    heartbeat.keep_beating(folder_of(run_id), attempt, over)
     monitor = SystemMetricsMonitor(
         run_id, sampling_interval=_SYSTEM_METRICS_SECONDS, resume_logging=True, tracking_uri=settings().mlflow_url
     )
@@ -74,12 +77,18 @@ def main(run_id: str, attempt: int) -> int:
     monitor.finish()
     draw_curve(run, recorder)
     recorder.end(run_id, ended, why)
+    over.set()
     return int(ended == tracking.FAILED)
+
+
+def folder_of(run_id: str) -> Path:
+    """Gives where a run leaves things."""
+    return settings().var_dir.absolute() / "runs" / run_id
 
 
 def make_plan(run: trainer_pb2.Run, recorder: Tracking) -> Plan:
     """Says where a run leaves things, and fetches what it starts from."""
-    folder = settings().var_dir.absolute() / "runs" / run.id
+    folder = folder_of(run.id)
     folder.mkdir(parents=True, exist_ok=True)
     warm = run.spec.warm_start
     if warm.checkpoint:

@@ -8,6 +8,7 @@ from google.protobuf import timestamp_pb2
 
 from services.trainer.cluster.ray_jobs import Job, JobStatus
 from services.trainer.records import tracking
+from services.trainer.records.heartbeat import Life
 from services.trainer.records.tracking import TrackedRun
 from steersman.v1 import trainer_pb2
 
@@ -15,9 +16,6 @@ FINAL_STATES = frozenset({trainer_pb2.RUN_STATE_SUCCEEDED, trainer_pb2.RUN_STATE
 
 _SUBMISSION_MILLISECONDS = 90_000
 """So long after it was recorded, a run whose job Ray does not know may still be on its way there."""
-
-_CLUSTER_GONE_SECONDS = 60
-"""So long without a word of Ray or of a run, the run has failed: the time after which Ray's own processes give up."""
 
 _ENDED = {
     tracking.FINISHED: trainer_pb2.RUN_STATE_SUCCEEDED,
@@ -67,17 +65,22 @@ def job_name(run_id: str, attempt: int) -> str:
     return run_id if attempt == 1 else f"{run_id}-{attempt}"
 
 
-def ending(tracked: TrackedRun, job: Job | None, now: int) -> Ending | None:
-    """Tells how a run ended that MLflow holds for unfinished; None if it goes on.
+def ending(tracked: TrackedRun, job: Job | None, life: Life, now: int) -> Ending | None:
+    """Tells how a run ended that MLflow holds for unfinished; None if it goes on, or may.
 
     A job records its run's result before it ends, so an ended job with an unfinished run did not get that far.
 
     Args:
         tracked: MLflow's record, read after the job.
         job: Ray's job; None if Ray does not know it.
+        life: What is known of its process: while that lives, the run has not failed, whatever Ray says.
         now: Milliseconds since the epoch.
     """
     if tracked.status in tracking.FINAL:
+        return None
+    if job is not None and job.status is JobStatus.STOPPED:
+        return Ending(trainer_pb2.RUN_STATE_STOPPED)
+    if life is Life.ALIVE:
         return None
     if job is None:
         if (
@@ -90,8 +93,6 @@ def ending(tracked: TrackedRun, job: Job | None, now: int) -> Ending | None:
             "Ray does not know the run's job any more: Ray's head was restarted before the run ended; the run can be "
             "resumed from its last checkpoint",
         )
-    if job.status is JobStatus.STOPPED:
-        return Ending(trainer_pb2.RUN_STATE_STOPPED)
     if job.ended:
         # The rest of Ray's message is a piece of the log.
         reason = job.message.split(", last available logs")[0].strip() or "Ray does not say why"
@@ -99,22 +100,33 @@ def ending(tracked: TrackedRun, job: Job | None, now: int) -> Ending | None:
     return None
 
 
-def ending_without_ray(tracked: TrackedRun, away_seconds: float, now: int) -> Ending | None:
-    """Tells how a run ended whose cluster went away; None if it may go on.
-
-    Args:
-        tracked: MLflow's record of an unfinished run.
-        away_seconds: How long Ray has not answered.
-        now: Milliseconds since the epoch.
-    """
-    quiet = (now - max(tracked.progressed, tracked.submitted)) / 1000
-    if away_seconds < _CLUSTER_GONE_SECONDS or quiet < _CLUSTER_GONE_SECONDS:
+def ending_without_ray(life: Life) -> Ending | None:
+    """Tells how a run ended while Ray does not answer; None if it may go on."""
+    if life is not Life.DEAD:
         return None
     return Ending(
         trainer_pb2.RUN_STATE_FAILED,
-        f"the cluster went away: Ray has not answered for {_CLUSTER_GONE_SECONDS} s, and the run has told nothing; it "
-        "can be resumed from its last checkpoint",
+        "the run's process is gone, and so is Ray; the run can be resumed from its last checkpoint",
     )
+
+
+def unknown(life: Life, why: str) -> str:
+    """Says of a run that Ray tells nothing of what is known of it all the same.
+
+    Args:
+        life: Of its process.
+        why: Why Ray tells nothing, as a sentence.
+    """
+    if life is Life.ALIVE:
+        return f"{why}; the run's process lives, so it goes on"
+    return f"UNKNOWN whether the run goes on: {why}, and there is no sign of the run's process"
+
+
+def contradiction(job: Job | None, life: Life) -> str:
+    """Says that Ray holds a run's job for ended whose process lives; empty if it does not."""
+    if life is Life.ALIVE and (job is None or job.ended):
+        return "Ray says that the run's job is not there any more, but its process lives, so it goes on"
+    return ""
 
 
 def to_run(tracked: TrackedRun, job: Job | None) -> trainer_pb2.Run:

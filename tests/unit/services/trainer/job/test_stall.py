@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,9 +12,11 @@ from services.trainer.job.stall import StallError, StallGuard
 class Trial:
     trial_id: str = "one"
     status: str = "RUNNING"
+    max_failures: int = 2
+    temporary_state: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(ray_actor=None))
 
 
-def test_a_trial_without_an_iteration_for_too_long_ends_the_run() -> None:
+def test_a_trial_that_hangs_and_has_no_process_ends_the_run() -> None:
     guard, trial = StallGuard(0.0), Trial()
     guard.on_step_begin(1, [trial])
     with pytest.raises(StallError, match="no iteration has finished for 0 s"):
@@ -34,3 +37,19 @@ def test_every_iteration_starts_the_clock_again() -> None:
     guard._progressed[trial.trial_id] -= 100
     guard.on_trial_result(trial=trial)
     guard.on_step_begin(2, [trial])
+
+
+def test_while_it_evaluates_a_trial_has_more_time() -> None:
+    """Greedy play has a limit of its own: it is not a stalled iteration."""
+    evaluating = True
+    guard, trial = StallGuard(60.0, 600.0, lambda _: evaluating), Trial()
+    guard.on_step_begin(1, [trial])
+    guard._progressed[trial.trial_id] -= 100
+    guard.on_step_begin(2, [trial])
+    evaluating = False
+    with pytest.raises(StallError):
+        guard.on_step_begin(3, [trial])
+    evaluating = True
+    guard._progressed[trial.trial_id] -= 700
+    with pytest.raises(StallError):
+        guard.on_step_begin(4, [trial])
