@@ -19,7 +19,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from services.common.bundle_files import MANIFEST, MAX_MANIFEST_BYTES, MAX_MODEL_BYTES, MODEL
-from services.common.files import read_bounded
+from services.common.files import read_bounded, write_whole
 from services.common.manifest import FORMAT, read_manifest
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2
@@ -89,8 +89,9 @@ def write_bundle(folder: Path, model: bytes, spec: common_pb2.PolicySpec, proven
         "provenance": provenance,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL).write_bytes(model)
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    # The manifest last: a folder that has one is whole.
+    write_whole(folder / MODEL, model)
+    write_whole(folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     return Bundle(folder, complete, provenance)
 
 

@@ -7,6 +7,7 @@ import io
 import zipfile
 from pathlib import Path
 
+from services.common.files import write_whole
 from services.common.local_path import is_text, local_path
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
@@ -69,10 +70,7 @@ def _packed(given: str, folder: Path, *, is_module: bool) -> str:
     package = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"
     folder.mkdir(parents=True, exist_ok=True)
     if not package.exists():
-        # Whole or not at all, should the process end here.
-        unfinished = package.with_suffix(f".{id(content)}.part")
-        unfinished.write_bytes(content)
-        unfinished.replace(package)
+        write_whole(package, content)
     return str(package)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
@@ -32,6 +33,9 @@ from steersman.settings import settings
 from steersman.v1 import common_pb2, evaluator_pb2, evaluator_pb2_grpc
 
 _PROGRESS_SECONDS = 0.1
+
+_log = logging.getLogger(__name__)
+
 _VERDICTS = {
     comparison.Verdict.BETTER: evaluator_pb2.VERDICT_BETTER,
     comparison.Verdict.WORSE: evaluator_pb2.VERDICT_WORSE,
@@ -115,7 +119,12 @@ class EvaluatorService(evaluator_pb2_grpc.EvaluatorServiceServicer):
                 except SteersmanError as error:
                     # The numbers are all there; the caller gets them before the error.
                     problem = error
-                report.artifact_uri = await self._archive.keep(report, Path(folder))
+                try:
+                    report.artifact_uri = await self._archive.keep(report, Path(folder))
+                except OSError as error:
+                    # What was measured is told all the same.
+                    _log.exception("a report could not be kept")
+                    problem = problem or UnavailableError(f"the report could not be kept: {error}")
         yield evaluator_pb2.EvaluateResponse(report=report)
         if problem is not None:
             raise problem

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from google.protobuf import json_format
 
+from services.common.files import write_whole
 from services.evaluator.play.disturbances import name_of
 from steersman.v1 import evaluator_pb2
 
@@ -68,22 +69,24 @@ class Archive:
         await asyncio.gather(*self._tasks)
 
     def _keep(self, report: evaluator_pb2.EvaluationReport, films: Path | None = None) -> str:
-        # Slow to import, and needed only here.
-        from services.evaluator.judge.pictures import write_pictures
-
         time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
         environment = report.environment_id.replace("/", "-").lower()
         folder = self._folder / f"{report.policy}-{report.version}-{environment}-{time}"
         folder.mkdir(parents=True)
-        (folder / "report.json").write_text(
-            json_format.MessageToJson(
-                report, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-            )
+        text = json_format.MessageToJson(
+            report, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
-        write_rows(report, folder / "episodes.parquet")
-        write_pictures(report, folder)
-        for film in films.iterdir() if films else ():
-            shutil.move(film, folder / film.name)
+        write_whole(folder / "report.json", text.encode())
+        # The numbers are safe by now, and nothing of what follows is worth losing them for.
+        for what, work in (
+            ("rows", lambda: write_rows(report, folder / "episodes.parquet")),
+            ("pictures", lambda: _write_pictures(report, folder)),
+            ("films", lambda: _move_films(films, folder)),
+        ):
+            try:
+                work()
+            except Exception:  # noqa: BLE001 - whatever it was, the report is there
+                _log.exception("a report in %s is kept without its %s", folder, what)
         return self._upload(report, folder) or str(folder.absolute())
 
     def _upload(self, report: evaluator_pb2.EvaluationReport, folder: Path) -> str:
@@ -102,7 +105,8 @@ class Archive:
                 for name, value in _tags(report).items():
                     client.set_model_version_tag(report.policy, version, name, value)
             uri: str = f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}/{folder.name}"
-        except MlflowException as error:
+        except (MlflowException, OSError, ValueError) as error:
+            # Not all of what MLflow raises is its own: connections break, and answers are not what they should be.
             _log.warning("the report is kept only in %s: %s", folder, error)
             return ""
         return uri
@@ -114,6 +118,18 @@ class Archive:
                 return True
         except (OSError, ValueError):
             return False
+
+
+def _write_pictures(report: evaluator_pb2.EvaluationReport, folder: Path) -> None:
+    # Slow to import, and needed only here.
+    from services.evaluator.judge.pictures import write_pictures
+
+    write_pictures(report, folder)
+
+
+def _move_films(films: Path | None, folder: Path) -> None:
+    for film in films.iterdir() if films else ():
+        shutil.move(film, folder / film.name)
 
 
 def write_rows(report: evaluator_pb2.EvaluationReport, path: Path) -> None:

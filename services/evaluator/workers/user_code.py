@@ -16,6 +16,7 @@ from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
 from services.common.code import LARGEST_PACKAGE, pack_code
+from services.common.files import write_whole
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
@@ -125,5 +126,5 @@ def _fetched(uri: str, folder: Path) -> Path:
         )
     folder.mkdir(parents=True, exist_ok=True)
     package = folder / f"{hashlib.sha256(content).hexdigest()[:32]}.zip"
-    package.write_bytes(content)
+    write_whole(package, content)
     return package

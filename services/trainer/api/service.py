@@ -23,7 +23,7 @@ from services.trainer.job.sweeps.trial_records import end_trials, read_trials
 from services.trainer.records import runs, tracking
 from services.trainer.records.heartbeat import Life, last_beat, life_of
 from services.trainer.records.tracking import TrackedRun, Tracking
-from steersman.errors import FailedPreconditionError, SteersmanError, UnavailableError
+from steersman.errors import AbortedError, FailedPreconditionError, SteersmanError, UnavailableError
 from steersman.settings import Settings
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
@@ -55,6 +55,8 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         self._settings = settings
         self._tracking = tracking
         self._ray = ray_jobs
+        # Of this process; a trainer is one.
+        self._resuming: set[str] = set()
 
     async def StartRun(
         self,
@@ -86,6 +88,15 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         context: _Context,
     ) -> trainer_pb2.ResumeRunResponse:
         """Submits a run again that failed or was stopped."""
+        if request.id in self._resuming:
+            raise AbortedError(f"expected nobody else to resume run {request.id} at this moment, but somebody does")
+        self._resuming.add(request.id)
+        try:
+            return await self._resume(request)
+        finally:
+            self._resuming.discard(request.id)
+
+    async def _resume(self, request: trainer_pb2.ResumeRunRequest) -> trainer_pb2.ResumeRunResponse:
         run = await self._run(request.id)
         if run.state not in _RESUMABLE:
             name = trainer_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_")

@@ -27,6 +27,20 @@ from steersman.settings import Settings
 # Ray answers a submission once it has placed the job's supervisor, which takes seconds on a busy machine.
 _TIMEOUT_SECONDS = 60.0
 _CONNECT_TIMEOUT_SECONDS = 3.0
+_JOBS_NEED = (
+    "var_dir",
+    "mlflow_url",
+    "gateway_address",
+    "evaluator_address",
+    "max_message_bytes",
+    "ray_token_path",
+    "environment_step_seconds",
+    "iteration_seconds",
+    "log_level",
+)
+"""The settings that jobs get. Everyone who can reach Ray can read a job's environment, so what is not needed there is not
+there: a setting that is added to Steersman later may be a secret."""
+
 # Before every other name.
 _DOLLAR = "DOLLAR"
 
@@ -217,8 +231,7 @@ def job_environment(settings: Settings) -> dict[str, str]:
     absolute = settings.model_copy(
         update={"var_dir": settings.var_dir.absolute(), "ray_token_path": settings.ray_token_file.absolute()}
     )
-    # Everyone who can reach Ray can read a job's environment, and no job uses the gateway's own secrets.
-    needed = absolute.model_dump(mode="json", exclude={"database_url", "state_key_path"})
+    needed = absolute.model_dump(mode="json", include=set(_JOBS_NEED))
     values = {f"STEERSMAN_{name.upper()}": value for name, value in needed.items()}
     return {
         name: json.dumps(value) if isinstance(value, list) else str(value)
