@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import shutil
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,15 +79,12 @@ class Archive:
         )
         write_whole(folder / "report.json", text.encode())
         # The numbers are safe by now, and nothing of what follows is worth losing them for.
-        for what, work in (
-            ("rows", lambda: write_rows(report, folder / "episodes.parquet")),
-            ("pictures", lambda: _write_pictures(report, folder)),
-            ("films", lambda: _move_films(films, folder)),
-        ):
-            try:
-                work()
-            except Exception:  # noqa: BLE001 - whatever it was, the report is there
-                _log.exception("a report in %s is kept without its %s", folder, what)
+        with _kept_without("rows", folder):
+            write_rows(report, folder / "episodes.parquet")
+        with _kept_without("pictures", folder):
+            _write_pictures(report, folder)
+        with _kept_without("films", folder):
+            _move_films(films, folder)
         return self._upload(report, folder) or str(folder.absolute())
 
     def _upload(self, report: evaluator_pb2.EvaluationReport, folder: Path) -> str:
@@ -118,6 +116,15 @@ class Archive:
                 return True
         except (OSError, ValueError):
             return False
+
+
+@contextlib.contextmanager
+def _kept_without(what: str, folder: Path) -> Iterator[None]:
+    """Leaves a part out that cannot be written: whatever it was, the report is there."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - see above
+        _log.exception("the report in %s is kept without its %s", folder, what)
 
 
 def _write_pictures(report: evaluator_pb2.EvaluationReport, folder: Path) -> None:

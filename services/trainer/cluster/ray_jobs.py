@@ -38,8 +38,8 @@ _JOBS_NEED = (
     "iteration_seconds",
     "log_level",
 )
-"""The settings that jobs get. Everyone who can reach Ray can read a job's environment, so what is not needed there is not
-there: a setting that is added to Steersman later may be a secret."""
+"""The settings that jobs get. Everyone who can reach Ray can read a job's environment, so what is not needed there is
+left out: a setting that Steersman gets later may be a secret."""
 
 # Before every other name.
 _DOLLAR = "DOLLAR"

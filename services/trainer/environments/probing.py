@@ -13,15 +13,17 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from services.trainer.cluster.ray_jobs import Job, RayJobs
+from services.trainer.cluster.ray_jobs import Job, JobStatus, RayJobs
 from services.trainer.environments.environment_spaces import EnvironmentSpaces
 from services.trainer.environments.probe import MARK
 from steersman import spaces
-from steersman.errors import InvalidArgumentError, from_status
+from steersman.errors import InvalidArgumentError, UnavailableError, from_status
 from steersman.v1 import common_pb2, trainer_pb2
 
 _POLL_SECONDS = 0.3
 _TAIL = 300
+_PENDING_SECONDS = 45.0
+"""How long a check may wait for Ray; less than the command line waits for the answer."""
 
 
 async def probe_here(environment: trainer_pb2.Environment, seconds: float) -> EnvironmentSpaces:
@@ -63,7 +65,7 @@ async def probe_on_cluster(
         ray_jobs: Ray.
         variables: Environment variables of the job.
         runtime_environment: The code, as `RayJobs.submit` takes it.
-        seconds: How long it may take, besides the time that Ray needs to start the job.
+        seconds: How long it may take, besides the time that Ray needs to start the job, which is bounded too.
 
     Raises:
         SteersmanError: What is wrong with the environment; InvalidArgumentError if it takes too long or crashes, or Ray
@@ -88,11 +90,22 @@ async def probe_on_cluster(
 
 
 async def _ended(ray_jobs: RayJobs, job_id: str) -> Job | None:
-    """Waits until a job has ended; None if Ray forgets it, since its head was restarted."""
+    """Waits until a job has ended; None if Ray forgets it, since its head was restarted.
+
+    Raises:
+        UnavailableError: If Ray has not begun with it in time.
+    """
+    loop = asyncio.get_running_loop()
+    begins_by = loop.time() + _PENDING_SECONDS
     while True:
         job = await ray_jobs.get(job_id)
         if job is None or job.ended:
             return job
+        if job.status is JobStatus.PENDING and loop.time() > begins_by:
+            raise UnavailableError(
+                f"Ray has not begun to check the environment within {_PENDING_SECONDS:g} s: the cluster is busy, or "
+                "sets up the code; try again later"
+            )
         await asyncio.sleep(_POLL_SECONDS)
 
 

@@ -11,25 +11,22 @@ from services.trainer.records.tracking import Tracking
 from steersman.v1 import trainer_pb2
 from steersman.v1.trainer_pb2 import StartRunRequest
 from tests.conftest import Stack
-from tests.integration.services.trainer.api.test_service import TINY, trainer
-from tests.integration.services.trainer.test_life import Trainer, followed
+from tests.integration.services.trainer.api.test_service import Trainer, spec, trainer
+from tests.integration.services.trainer.test_life import followed
 
 __all__ = ["trainer"]
 
 pytestmark = [pytest.mark.integration, pytest.mark.long, pytest.mark.timeout(300)]
 
 
-async def test_a_greedy_policy_that_never_ends_an_episode_ends_its_run(stack: Stack, trainer: Trainer) -> None:
+async def test_a_greedy_policy_that_never_ends_an_episode_ends_its_run(trainer: Trainer) -> None:
     """CliffWalking has no time limit, and a policy that has learnt for an iteration walks into a wall for ever."""
-    asked = trainer_pb2.RunSpec(
-        policy="cliff",
+    asked = spec(
+        "cliff",
+        {"iterations": 1},
         environment={"id": "CliffWalking-v1"},
-        algorithm="PPO",
-        stop={"iterations": 1},
-        seed=1,
         evaluation={"episodes": 3, "longest_episode_steps": 300, "every_iterations": 1},
     )
-    json_format.ParseDict(TINY, asked.settings)
     run = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=asked))).run)
     assert run.state == trainer_pb2.RUN_STATE_SUCCEEDED, run.error
     assert run.version
@@ -39,14 +36,13 @@ async def test_a_greedy_policy_that_never_ends_an_episode_ends_its_run(stack: St
 
 async def test_without_a_return_no_trial_is_punished_or_cloned(stack: Stack, trainer: Trainer) -> None:
     """ray#7319: episodes are longer than the trials, so that there is no training return."""
-    asked = trainer_pb2.RunSpec(
-        policy="bred",
-        environment={"id": "CliffWalking-v1", "kwargs": {}},
-        algorithm="PPO",
-        stop={"steps": 600},
-        seed=1,
+    asked = spec(
+        "bred",
+        {"steps": 600},
+        environment={"id": "CliffWalking-v1"},
         num_envs_per_env_runner=4,
         evaluation={"episodes": 2, "longest_episode_steps": 20},
+        settings={"train_batch_size_per_learner": 128, "minibatch_size": 64, "num_epochs": 1},
     )
     sweep = {
         "parameters": {"lr": {"loguniform": {"low": 1e-4, "high": 1e-2}}},
@@ -54,7 +50,6 @@ async def test_without_a_return_no_trial_is_punished_or_cloned(stack: Stack, tra
         "population": {"interval_steps": 128},
     }
     json_format.ParseDict(sweep, asked.sweep)
-    json_format.ParseDict({"train_batch_size": 128, "minibatch_size": 64, "num_epochs": 1}, asked.settings)
     run = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=asked))).run)
     assert run.state == trainer_pb2.RUN_STATE_SUCCEEDED, run.error
     assert [trial.state for trial in run.trials] == [trainer_pb2.RUN_STATE_SUCCEEDED] * 3
