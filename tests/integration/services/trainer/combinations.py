@@ -15,7 +15,7 @@ from ray.rllib.connectors.env_to_module.prev_actions_prev_rewards import PrevAct
 from ray.rllib.connectors.learner.frame_stacking import FrameStackingLearner
 from ray.rllib.examples.rl_modules.classes.action_masking_rlm import ActionMaskingTorchRLModule
 
-from services.trainer.export.action_start import AddActionStart
+from services.trainer.export.action_fit import FitActions
 from services.trainer.export.image_scaling import ScaleImages
 
 VECTOR = Box(-5.0, 5.0, (4,), np.float32)
@@ -76,7 +76,7 @@ COMBINATIONS = (
         "PPO",
         VECTOR,
         Discrete(3, start=5),
-        module_to_env=lambda: [AddActionStart()],
+        module_to_env=lambda: [FitActions()],
         environment=UNSCALED,
     ),
     Combination("PPO", VECTOR, MultiDiscrete([2, 3, 4])),
