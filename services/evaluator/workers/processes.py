@@ -85,11 +85,7 @@ class _Worker:
         ended = False
         try:
             while not ended:
-                # What an environment has started may hold the pipe open after the worker has died.
-                ready = multiprocessing.connection.wait([self._reads, self._process.sentinel])
-                if self._reads not in ready:
-                    raise EOFError
-                message = self._reads.recv()
+                message = self._receive()
                 ended = isinstance(message, Ended)
                 self._put(message)
         except (EOFError, OSError):
@@ -98,6 +94,16 @@ class _Worker:
             self._put(Ended(FailedPreconditionError(f"an environment took its process down{words}")))
         # At once, as long as its number cannot have become another process's.
         self.kill()
+
+    def _receive(self) -> Any:  # noqa: ANN401 - news of any work
+        """Waits for what it says next.
+
+        Raises:
+            EOFError: If it has died, though what an environment has started may still hold the pipe open.
+        """
+        if self._reads not in multiprocessing.connection.wait([self._reads, self._process.sentinel]):
+            raise EOFError
+        return self._reads.recv()
 
     def _exit_code(self) -> int | None:
         """Gives how it has ended; None if it was ended here."""

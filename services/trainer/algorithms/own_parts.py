@@ -15,6 +15,8 @@ from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
 
+_NO_CONNECTOR = 'expected "package.module:Class" of a ConnectorV2 as the connector, got {}'
+
 
 def find_class(path: str, kind: type, what: str) -> Any:  # noqa: ANN401 - RLlib has no types
     """Imports a class.
@@ -27,11 +29,7 @@ def find_class(path: str, kind: type, what: str) -> Any:  # noqa: ANN401 - RLlib
     Raises:
         InvalidArgumentError: If it cannot be imported, or is of another kind.
     """
-    module, separator, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name) if separator else None
-    except Exception as error:
-        raise InvalidArgumentError(f"cannot import {quoted(path)}: {in_words(error)}") from error
+    found = _imported(path)
     if not (isinstance(found, type) and issubclass(found, kind)):
         raise InvalidArgumentError(
             f'expected "package.module:Class" of an {kind.__name__} as the {what}, got {quoted(path)}'
@@ -47,14 +45,19 @@ def own_pieces(connectors: Iterable[trainer_pb2.Connector]) -> list[Any]:
     """
     pieces = []
     for connector in connectors:
-        kind = find_class(connector.path, ConnectorV2, "connector")
-        kwargs = plain_values(connector.kwargs)
+        make, kwargs = _imported(connector.path), plain_values(connector.kwargs)
+        if not callable(make):
+            raise InvalidArgumentError(_NO_CONNECTOR.format(quoted(connector.path)))
         try:
-            pieces.append(kind(**kwargs))
+            # Some of RLlib's are classes, others functions that make one.
+            piece = make(**kwargs)
         except Exception as error:
             raise InvalidArgumentError(
                 f"expected arguments that the connector {connector.path} takes, got {kwargs}: {in_words(error)}"
             ) from error
+        if not isinstance(piece, ConnectorV2):
+            raise InvalidArgumentError(_NO_CONNECTOR.format(quoted(connector.path)))
+        pieces.append(piece)
     return pieces
 
 
@@ -65,3 +68,12 @@ def own_callbacks(paths: Iterable[str]) -> list[Any]:
         InvalidArgumentError: If one cannot be imported, or is none.
     """
     return [find_class(path, RLlibCallback, "callback") for path in paths]
+
+
+def _imported(path: str) -> Any:  # noqa: ANN401 - anything
+    """Imports what "package.module:Name" names; gives None for a path without a name."""
+    module, separator, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name) if separator else None
+    except Exception as error:
+        raise InvalidArgumentError(f"cannot import {quoted(path)}: {in_words(error)}") from error
