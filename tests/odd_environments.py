@@ -288,7 +288,7 @@ class Counted(gymnasium.Env[Any, Any]):
             {
                 "floor": Discrete(3, start=-1),
                 "lights": MultiBinary((2, 2)),
-                "table": MultiDiscrete([[2, 3], [4, 2]], start=[[0, 1], [-2, 0]]),
+                "table": MultiDiscrete(np.array([[2, 3], [4, 2]]), start=np.array([[0, 1], [-2, 0]])),
             }
         )
         self.action_space = Discrete(2)
@@ -318,4 +318,4 @@ for _name, _kind in (
     (BUFFERED, Buffered),
     (COUNTED, Counted),
 ):
-    gymnasium.register(_name, entry_point=_kind)
+    gymnasium.register(_name, entry_point=f"{__name__}:{_kind.__name__}")

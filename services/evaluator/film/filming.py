@@ -211,7 +211,7 @@ class _Camera:
 
     def _picture(self) -> Any:  # noqa: ANN401 - see `Darkroom`
         try:
-            drawn = self._environment.render()
+            drawn: object = self._environment.render()
         except Exception as error:
             raise FailedPreconditionError(f"the environment raised {in_words(error)} when it was drawn") from error
         return self._darkroom.develop(drawn)

@@ -104,6 +104,7 @@ def check_parity(case: Case, policy: TrainedPolicy, bundle: Bundle) -> list[Any]
             assert space.contains(got[()])
             np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
         if expected.parameters is not None:
+            assert found.parameters is not None
             np.testing.assert_allclose(found.parameters, expected.parameters, rtol=1e-5, atol=1e-5)
         actions.append(for_environment)
         observation, given, terminated, truncated, _ = environment.step(for_environment)

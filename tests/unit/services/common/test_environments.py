@@ -43,6 +43,7 @@ def test_wrappers_go_around_it_the_innermost_first() -> None:
             {"path": "gymnasium.wrappers:FilterObservation", "kwargs": {"filter_keys": ["time"]}},
         )
     )
+    assert isinstance(made.observation_space, gymnasium.spaces.Dict)
     assert list(made.observation_space) == ["time"]
 
 

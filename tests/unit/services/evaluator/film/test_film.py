@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import imageio.v2 as imageio
@@ -11,7 +11,7 @@ import pytest
 from services.evaluator.film.film import Caption, Film
 
 STEPS = 13
-SIZES = {
+SIZES: dict[str, Callable[[int], tuple[int, int]]] = {
     "plain": lambda _: (64, 96),
     "odd": lambda _: (67, 101),
     "growing": lambda step: (64 + step, 96 + step),

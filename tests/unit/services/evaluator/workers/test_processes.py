@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import multiprocessing.process
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +25,13 @@ def sleep_long() -> None:
 async def start_children(starts: str, tell: Callable[[Sequence[int]], None]) -> None:
     """Starts processes as environments do, of each kind, says who they are, and then does as it is told."""
     children = []
-    for method in ("fork", "forkserver", "spawn"):
-        child = multiprocessing.get_context(method).Process(target=sleep_long, daemon=method != "spawn")
+    kinds: tuple[Callable[..., multiprocessing.process.BaseProcess], ...] = (
+        multiprocessing.get_context("fork").Process,
+        multiprocessing.get_context("forkserver").Process,
+        multiprocessing.get_context("spawn").Process,
+    )
+    for kind in kinds:
+        child = kind(target=sleep_long, daemon=kind is not kinds[-1])
         child.start()
         assert child.pid
         children.append(child.pid)

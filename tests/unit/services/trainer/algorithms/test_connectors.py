@@ -75,7 +75,7 @@ def behind(*arguments: Any, **chosen: Any) -> list[str]:  # noqa: ANN401
         (VECTOR, {"normalize": True}, ["MeanStdFilter"]),
         (Box(0, 9, (3,), np.int64), {"normalize": True}, ["FlattenObservations", "MeanStdFilter"]),
         (Discrete(5, start=-2), {}, ["CountFromZero", "FlattenObservations"]),
-        (MultiDiscrete([[2, 3], [2, 2]]), {}, ["CountFromZero", "FlattenObservations"]),
+        (MultiDiscrete(np.array([[2, 3], [2, 2]])), {}, ["CountFromZero", "FlattenObservations"]),
         (Dict({"a": Tuple((Discrete(2, start=1), VECTOR))}), {}, ["CountFromZero", "FlattenObservations"]),
         (VECTOR, {"previous_action": True}, ["PrevActionsPrevRewards", "FlattenObservations"]),
         (
