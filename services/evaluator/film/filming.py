@@ -168,7 +168,7 @@ class _Camera:
         # Slow to import, and needed only by those who film.
         from services.evaluator.film.film import Film, probabilities_of
 
-        self._darkroom = Darkroom(str(environment))
+        self._darkroom = Darkroom(environment.spec.id if environment.spec else str(environment))
         self._probabilities_of = probabilities_of
         self._spec, self._environment, self._rollout, self._policy = spec, environment, rollout, policy
         number = take.share.numbers[0]

@@ -32,7 +32,8 @@ def explain(error: BaseException, folder: Path | None = None) -> str:
     # Ray wraps what a process raised, and Tune what a callback did; the innermost cause is what happened.
     texts = []
     while (cause := _cause(error)) is not None:
-        texts += [error.traceback_str] if isinstance(error, ray.exceptions.RayTaskError) else []
+        # Of these the text is the traceback.
+        texts += [str(error)] if isinstance(error, ray.exceptions.RayTaskError) else []
         error = cause
     if told := what_went_wrong():
         return told

@@ -19,8 +19,10 @@ def raised_from(error: Exception, cause: Exception) -> Exception:
 def raised_elsewhere(error: Exception, cause: Exception) -> Exception:
     """Gives what Ray makes of an error that another process has raised: its cause is there in words only."""
     words = "".join(traceback.format_exception(raised_from(error, cause)))
-    found: Exception = RayTaskError("sample", words, pickle.loads(pickle.dumps(error)))  # noqa: S301 - ours
-    return found
+    found = RayTaskError("sample", words, pickle.loads(pickle.dumps(error)))  # noqa: S301 - ours
+    # As whoever asks for the result gets it.
+    raised: Exception = found.as_instanceof_cause()
+    return raised
 
 
 @pytest.mark.parametrize(
