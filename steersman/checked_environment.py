@@ -67,13 +67,12 @@ class CheckedEnvironment(gymnasium.Wrapper[Any, Any, Any, Any]):
         if not isinstance(given, tuple) or len(given) != _STEP_VALUES:
             raise self._unsound("step", "an observation, a reward, terminated, truncated and an info", _shown(given))
         observation, reward, terminated, truncated, info = given
-        return (
-            self._observation(observation, "step"),
-            one_number(reward, self._name),
-            self._flag(terminated, "terminated"),
-            self._flag(truncated, "truncated"),
-            info,
-        )
+        # Most environments give these as they are to be, and this is called in every step.
+        if type(reward) is not float or not math.isfinite(reward):
+            reward = one_number(reward, self._name)
+        if type(terminated) is not bool or type(truncated) is not bool:
+            terminated, truncated = self._flag(terminated, "terminated"), self._flag(truncated, "truncated")
+        return self._observation(observation, "step"), reward, terminated, truncated, info
 
     def _observation(self, observation: Any, method: str) -> Any:  # noqa: ANN401 - of the environment's own space
         try:
@@ -185,8 +184,8 @@ def _box_reader(space: spaces.Box, path: str) -> _Read:
             array = value.copy()
         else:
             array = _converted(value, dtype, shape, path)
-        # The least number is NaN if any is; told faster than by np.isnan.
-        if can_be_nan and math.isnan(np.minimum.reduce(array, axis=None)):
+        # Only NaN is not itself; told in half the time that np.isnan takes for a few numbers.
+        if can_be_nan and np.count_nonzero(array != array):
             raise _UnfitError(f"{_named(path)} without NaN", _shown(array.tolist()))
         return array
 
