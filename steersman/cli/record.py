@@ -82,7 +82,8 @@ def record(
             view = stack.enter_context(progress())
             task = view.add_task("recording", total=None)
             made = record_episodes(
-                lambda: gymnasium.make(environment, **kwargs),
+                # Steersman's own checks, which are those of training and evaluation.
+                lambda: gymnasium.make(environment, disable_env_checker=True, **kwargs),
                 folder,
                 policy=player,
                 episodes=episodes,

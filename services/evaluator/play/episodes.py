@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.common.causes import in_words
 from services.common.environments import Environment
-from services.evaluator.play.raw_rewards import RAW_REWARD
-from steersman.errors import FailedPreconditionError
+from services.common.raw_rewards import RAW_REWARD
+from steersman.errors import FailedPreconditionError, SteersmanError
 
 
 @dataclass(frozen=True)
@@ -210,5 +211,8 @@ def _environments_named() -> Iterator[None]:
     """Says that it was an environment's own code that raised."""
     try:
         yield
+    except SteersmanError:
+        # It says what is wrong with the environment.
+        raise
     except Exception as error:
-        raise FailedPreconditionError(f"the environment raised {type(error).__name__}: {error}") from error
+        raise FailedPreconditionError(f"the environment raised {in_words(error)}") from error

@@ -17,6 +17,7 @@ import gymnasium
 import ray
 from ray.experimental import internal_kv
 
+from services.common.causes import in_words
 from services.common.environments import Environment, make_environment
 from steersman.errors import FailedPreconditionError, SteersmanError
 from steersman.v1 import trainer_pb2
@@ -86,8 +87,7 @@ def reported(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         if ray.is_initialized():
-            is_ours = isinstance(error, SteersmanError)
-            reason = str(error) if is_ours else f"the {what} raised {type(error).__name__}: {error}"
+            reason = str(error) if isinstance(error, SteersmanError) else f"the {what} raised {in_words(error)}"
             internal_kv._internal_kv_put(_key(), " ".join(reason.split()).encode())  # noqa: SLF001
         raise
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from services.common.bundle import NEXT_STATE_PREFIX, Bundle
+from services.common.raw_rewards import RAW_REWARD
 from services.trainer.environments.watched_environment import make_watched
 from steersman import spaces, tensors
 from steersman.settings import settings
@@ -46,9 +47,9 @@ def play(bundle: Bundle, environment: trainer_pb2.Environment, episodes: int, se
         while playing:
             actions = policy.act([observations[i] for i in playing], rewards[playing], playing)
             for i, action in zip(tuple(playing), actions, strict=True):
-                observations[i], reward, terminated, truncated, _ = environments[i].step(action)
+                observations[i], reward, terminated, truncated, info = environments[i].step(action)
                 rewards[i] = float(reward)
-                returns[i] += float(reward)
+                returns[i] += info.get(RAW_REWARD, reward)
                 if terminated or truncated:
                     playing.remove(i)
         return returns

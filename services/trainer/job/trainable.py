@@ -33,7 +33,7 @@ def make_trainable(plan: Plan) -> Any:  # noqa: ANN401 - RLlib has no types
             own = trial_plan(plan, trial_number(config.pop(TRIAL_INFO).trial_id), _drawn(plan, config))
             own.folder.mkdir(parents=True, exist_ok=True)
             built = build_config(own.run.spec, spaces)
-            built.callbacks(functools.partial(IterationEnd, own))
+            built.callbacks([functools.partial(IterationEnd, own), *built.callbacks_class])
             super().__init__(built, **keywords)
 
         @classmethod

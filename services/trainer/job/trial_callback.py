@@ -21,6 +21,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from services.trainer.algorithms import find_algorithm
+from services.trainer.environments.own_returns import OWN_RETURN_MEAN
 from services.trainer.job import orders, outcome
 from services.trainer.job.plan import Plan
 from services.trainer.job.publishing import Export
@@ -64,7 +65,8 @@ def iteration_of(result: dict[str, Any]) -> trainer_pb2.Iteration:
         sampler_seconds=_finite(timers.get("env_runner_sampling_timer", 0.0)),
         losses=losses_of(result),
     )
-    training_return = float(episodes.get("episode_return_mean", math.nan))
+    # RLlib's own is a mean over the rewards that came out of the wrappers, if there are any.
+    training_return = float(episodes.get(OWN_RETURN_MEAN, episodes.get("episode_return_mean", math.nan)))
     if math.isfinite(training_return):
         iteration.training_return = training_return
         iteration.episode_length = float(episodes["episode_len_mean"])
