@@ -27,7 +27,7 @@ from services.common.rpc import CallError, Channel
 
 _PAUSE_AFTER_ERROR_SECONDS = 0.01
 _TIMEOUT_SECONDS = 30.0
-_TICK_SECONDS = 0.001
+_TICK_SECONDS = 0.0005
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from steersman.errors import InvalidArgumentError
+
 if TYPE_CHECKING:
     import gymnasium
 
@@ -90,7 +92,7 @@ def record(
     """Plays episodes and writes them. What is interrupted leaves what it has, also by Ctrl-C.
 
     Args:
-        make_environment: Makes an environment.
+        make_environment: Makes an environment. It is held to its own spaces; see `CheckedEnvironment`.
         folder: Where the file goes; made if it does not exist.
         policy: Chooses the actions; None takes random ones.
         episodes: How many.
@@ -107,16 +109,23 @@ def record(
 
     Raises:
         FileExistsError: If there is a dataset already.
+        InvalidArgumentError: If a space is not made of Box, Discrete, MultiDiscrete and MultiBinary.
+        UnsoundEnvironmentError: If an environment gives what is not in its own space, or a reward that is no number.
         ValueError: If it was ended before there was anything to write.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from steersman.checked_environment import CheckedEnvironment
+
     file = folder / FILE
     if file.exists():
         raise FileExistsError(f"expected a folder without recordings, got {folder} with {FILE} in it")
     folder.mkdir(parents=True, exist_ok=True)
-    environments = [make_environment() for _ in range(min(episodes, _MOST_ENVIRONMENTS))]
+    environments: list[CheckedEnvironment] = []
+    for _ in range(min(episodes, _MOST_ENVIRONMENTS)):
+        made = make_environment()
+        environments.append(CheckedEnvironment(made, made.spec.id if made.spec else type(made.unwrapped).__name__))
     unfinished = file.with_suffix(".part")
     steps, cut, returns = 0, 0, []
     limits = _Limits(longest_episode, time.monotonic() + longest_seconds if longest_seconds else math.inf, stops)
@@ -253,6 +262,10 @@ def _type(space: gymnasium.Space[Any]) -> Any:  # noqa: ANN401
         return pa.struct([(key, _type(part)) for key, part in space.spaces.items()])
     if isinstance(space, spaces.Tuple):
         return pa.struct([(str(i), _type(part)) for i, part in enumerate(space.spaces)])
+    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        raise InvalidArgumentError(
+            f"expected spaces made of Box, Discrete, MultiDiscrete and MultiBinary to record, got {space}"
+        )
     single = pa.from_numpy_dtype(space.dtype)
     return pa.list_(single) if space.shape else single
 

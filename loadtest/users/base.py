@@ -13,7 +13,8 @@ from loadtest.bridge import Bridge
 from loadtest.observations import Source, make_source
 from loadtest.options import LoadOptions, address
 from loadtest.shared import shared_by
-from steersman.aio import PolicyClient
+from services.common.light_channel import open_light_channel
+from steersman.aio import ConnectionOptions, PolicyClient
 from steersman.errors import SteersmanError
 
 _seeds = itertools.count()
@@ -67,7 +68,11 @@ class PolicyUser(locust.User):
         raise NotImplementedError
 
     async def _open(self) -> PolicyClient:
-        client = PolicyClient(self.options.policy, address=self.address, timeout=self.options.timeout)
+        # Half of the processor time of grpcio's, of which users would take more than the gateway.
+        connection = ConnectionOptions(
+            (self.address,), timeout=self.options.timeout, open_aio_channel=open_light_channel
+        )
+        client = PolicyClient(self.options.policy, connection=connection)
         await client.describe()
         return client
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import stat
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from services.common.files import write_whole
@@ -18,6 +21,7 @@ LARGEST_PACKAGE = 100 * 1024 * 1024
 
 _LEFT_OUT = frozenset({".git", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 _OURS = ("services", "steersman")
+_MSDOS_FOLDER = 0x10
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -84,17 +88,50 @@ def _zipped(folder: Path, root: Path) -> bytes:
     buffer = io.BytesIO()
     size = 0
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(_walked(folder)):
             name = path.relative_to(root)
-            if not path.is_file() or _LEFT_OUT & set(name.parts):
-                continue
             if not is_text(name):
                 raise InvalidArgumentError(f"expected a folder of code with names in UTF-8, got {bytes(name)!r} in it")
+            if path.is_dir():
+                # One that is empty: code may count on it.
+                archive.writestr(_entry(f"{name.as_posix()}/", path), b"")
+                continue
             size += path.stat().st_size
             if size > 10 * LARGEST_PACKAGE:
                 raise InvalidArgumentError(f"expected a folder of code, got {str(folder)!r} with over 1000 MiB in it")
-            information = zipfile.ZipInfo(name.as_posix(), _EPOCH)
-            information.compress_type = zipfile.ZIP_DEFLATED
-            information.external_attr = (path.stat().st_mode & 0o777) << 16
-            archive.writestr(information, path.read_bytes())
+            archive.writestr(_entry(name.as_posix(), path), path.read_bytes())
     return buffer.getvalue()
+
+
+def _walked(folder: Path, around: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Gives the files and the empty folders in a folder, also behind links, as Python finds them there.
+
+    Links to nothing are left out, and what is neither a folder nor a file; and so are links that lead back to a folder
+    around them, which would never end.
+
+    Args:
+        folder: The folder.
+        around: The real paths of the folders around it.
+    """
+    around |= {os.path.realpath(folder)}
+    is_empty = True
+    for path in folder.iterdir():
+        if path.name in _LEFT_OUT:
+            continue
+        is_empty = False
+        if path.is_file():
+            yield path
+        elif path.is_dir() and os.path.realpath(path) not in around:
+            yield from _walked(path, around)
+    if is_empty and len(around) > 1:
+        yield folder
+
+
+def _entry(name: str, path: Path) -> zipfile.ZipInfo:
+    """Describes a file or a folder of a package, by what does not change from one packing to the next."""
+    information = zipfile.ZipInfo(name, _EPOCH)
+    information.compress_type = zipfile.ZIP_DEFLATED
+    information.external_attr = (path.stat().st_mode & 0o777) << 16
+    if name.endswith("/"):
+        information.external_attr |= stat.S_IFDIR << 16 | _MSDOS_FOLDER
+    return information

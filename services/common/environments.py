@@ -10,7 +10,11 @@ from typing import Any
 
 import gymnasium
 
+from services.common.causes import in_words
+from services.common.learning_wrappers import check_wrappers
+from services.common.raw_rewards import RawRewards, RewardMeter
 from services.common.structs import plain_values
+from steersman.checked_environment import CheckedEnvironment
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
@@ -26,37 +30,56 @@ _EXTRAS = (
 """Which extra of Steersman's has what the environments of a module need."""
 
 
-def make_environment(
-    environment: trainer_pb2.Environment, innermost: Callable[[Environment], Environment] = lambda made: made
-) -> Environment:
-    """Makes an environment, wrappers included.
+def make_environment(environment: trainer_pb2.Environment) -> Environment:
+    """Makes an environment, wrappers included, that keeps to its spaces; see `CheckedEnvironment`.
+
+    Where there are wrappers, the information of its steps has the environment's own rewards; see `RawRewards`.
 
     Args:
         environment: Its id, arguments and wrappers. "module:id" imports the module.
-        innermost: Put around the environment before the wrappers are.
 
     Raises:
-        InvalidArgumentError: If the id is not registered, the environment does not take the arguments, or a wrapper
-            cannot be found or cannot be put around it.
+        InvalidArgumentError: If the id is not registered, the environment cannot be made with the arguments, a wrapper
+            cannot be found or cannot be put around it, or it keeps what a version cannot hold.
         FailedPreconditionError: If it needs a package that is not installed; names the extra where it is one of ours.
     """
+    made = _bare(environment)
+    if environment.wrappers:
+        meter = RewardMeter(made, environment.id)
+        made = meter
+        for wrapper in environment.wrappers:
+            made = _wrapped(made, wrapper)
+        made = RawRewards(made, meter)
+    check_wrappers(made)
+    return CheckedEnvironment(made, environment.id)
+
+
+def _bare(environment: trainer_pb2.Environment) -> Environment:
     kwargs = plain_values(environment.kwargs)
     check_registered(environment.id)
     try:
         # Whether an environment keeps to Gymnasium's rules was checked when the run was asked for; not in every step.
-        made: Environment = gymnasium.make(environment.id, disable_env_checker=True, **kwargs)
+        return gymnasium.make(environment.id, disable_env_checker=True, **kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
         raise FailedPreconditionError(_needs(environment.id, error)) from error
     except SteersmanError:
         raise
     except Exception as error:
+        if _is_about_arguments(error):
+            raise InvalidArgumentError(
+                f"expected arguments that {environment.id} takes, got {kwargs}: {in_words(error)}"
+            ) from error
+        arguments = f" with {kwargs}" if kwargs else ""
         raise InvalidArgumentError(
-            f"expected arguments that {environment.id} takes, got {kwargs}: {type(error).__name__}: {error}"
+            f"expected an environment that can be made, but {environment.id}{arguments} raised {in_words(error)}"
         ) from error
-    made = innermost(made)
-    for wrapper in environment.wrappers:
-        made = _wrapped(made, wrapper)
-    return made
+
+
+def _is_about_arguments(error: Exception) -> bool:
+    """Tells whether the environment, or Gymnasium for it, did not take the arguments, from how Python says that."""
+    if not isinstance(error, TypeError):
+        return isinstance(error, AssertionError | gymnasium.error.Error)
+    return any(words in str(error) for words in ("unexpected keyword", "required positional", "required keyword"))
 
 
 def check_registered(environment_id: str) -> None:
@@ -72,8 +95,7 @@ def check_registered(environment_id: str) -> None:
             importlib.import_module(module)
         except Exception as error:
             raise InvalidArgumentError(
-                f"cannot import {quoted(module)} of environment {quoted(environment_id)}: "
-                f"{type(error).__name__}: {error}"
+                f"cannot import {quoted(module)} of environment {quoted(environment_id)}: {in_words(error)}"
             ) from error
     elif name.startswith(_ATARI):
         if importlib.util.find_spec("ale_py") is None:
@@ -98,8 +120,7 @@ def _wrapped(made: Environment, wrapper: trainer_pb2.EnvironmentWrapper) -> Envi
         raise FailedPreconditionError(f"{wrapper.path} needs a package that is not installed: {error}") from error
     except Exception as error:
         raise InvalidArgumentError(
-            f"expected a wrapper that goes around {made}, got {wrapper.path} with {kwargs}: "
-            f"{type(error).__name__}: {error}"
+            f"expected a wrapper that goes around {made}, got {wrapper.path} with {kwargs}: {in_words(error)}"
         ) from error
     if not isinstance(wrapped, gymnasium.Env):
         raise InvalidArgumentError(
@@ -113,7 +134,7 @@ def _found(path: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), name) if separator else None
     except Exception as error:
-        raise InvalidArgumentError(f"cannot import the wrapper {quoted(path)}: {error}") from error
+        raise InvalidArgumentError(f"cannot import the wrapper {quoted(path)}: {in_words(error)}") from error
     if not callable(found):
         raise InvalidArgumentError(
             f'expected "package.module:Name" of a gymnasium.Wrapper, or of a function from environment to '

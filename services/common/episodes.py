@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from services.common.causes import in_words
 from services.common.environments import Environment
 from services.common.raw_rewards import RAW_REWARD
 from steersman.errors import FailedPreconditionError, SteersmanError
@@ -290,7 +291,7 @@ def _environments_named() -> Iterator[None]:
     try:
         yield
     except SteersmanError:
-        # It says what happened.
+        # It says what is wrong with the environment.
         raise
     except Exception as error:
-        raise FailedPreconditionError(f"the environment raised {type(error).__name__}: {error}") from error
+        raise FailedPreconditionError(f"the environment raised {in_words(error)}") from error

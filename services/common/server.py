@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from services.common import grpcio
 from services.common.handlers import method_handlers
 from services.common.health import HealthServicer
+from services.common.reflection import ReflectionServicer
 from services.common.rules import CallLimit, Rules, SizeLimit
 from services.common.servicers import Method, methods_of
 from steersman.addresses import for_grpc
@@ -88,7 +89,8 @@ class Server:
         server: grpc.aio.Server,
         address: str,
         names: Sequence[str],
-        servicer: HealthServicer,
+        health_servicer: HealthServicer,
+        reflection_servicer: ReflectionServicer,
         grace_seconds: float,
         on_stop: Callable[[], None] | None,
     ) -> None:
@@ -99,7 +101,8 @@ class Server:
         self._names = ("", *names)
         self._troubled: set[str] = set()
         self._started = False
-        self._health = servicer
+        self._health = health_servicer
+        self._reflection = reflection_servicer
 
     async def start(self) -> None:
         """Starts to listen, and says SERVING."""
@@ -138,6 +141,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         if self._on_stop is not None:
             self._on_stop()
+        self._reflection.end()
         await self._server.stop(self._grace_seconds)
 
 
@@ -169,7 +173,7 @@ def create_server(
     server, add_methods = _backend(settings, share_port=share_port, connection_age_seconds=connection_age_seconds)
     health_servicer = HealthServicer()
     reflected = [service.full_name for service in services if service.reflected]
-    reflection_servicer = reflection.aio.ReflectionServicer([*reflected, health.SERVICE_NAME, reflection.SERVICE_NAME])
+    reflection_servicer = ReflectionServicer([*reflected, health.SERVICE_NAME, reflection.SERVICE_NAME])
     # Their stubs say that they are of another class than all others, which they are not.
     health_service = Service(health_pb2.DESCRIPTOR.services_by_name["Health"], health_servicer)  # type: ignore[arg-type]
     reflection_service = Service(
@@ -196,7 +200,7 @@ def create_server(
         address = f"{host}:{port}"
     grace_seconds = settings.shutdown_grace_seconds if grace_seconds is None else grace_seconds
     names = [service.full_name for service in services]
-    return Server(server, address, names, health_servicer, grace_seconds, on_stop)
+    return Server(server, address, names, health_servicer, reflection_servicer, grace_seconds, on_stop)
 
 
 def _backend(

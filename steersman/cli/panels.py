@@ -3,6 +3,7 @@
 ENVIRONMENT = "Environment"
 STOP = "When to stop"
 ALGORITHM = "Algorithm"
+CONNECTORS = "What the network sees, and what becomes of its actions"
 RESOURCES = "Processes and resources"
 VERSIONS = "Versions"
 EVALUATION = "Evaluation on the way and at the end"

@@ -91,7 +91,8 @@ def record(
             task = view.add_task("recording", total=None)
             interrupted = stack.enter_context(_interrupted())
             made = record_episodes(
-                lambda: gymnasium.make(environment, **kwargs),
+                # Steersman's own checks, which are those of training and evaluation.
+                lambda: gymnasium.make(environment, disable_env_checker=True, **kwargs),
                 folder,
                 policy=player,
                 episodes=episodes,

@@ -11,6 +11,17 @@ from google.protobuf import json_format
 
 from steersman.cli import panels
 from steersman.cli.connection import call_seconds, configured, connect, numbers_that_fit
+from steersman.cli.connectors import (
+    ActionConnectorOption,
+    CallbackOption,
+    ClipActionsOption,
+    ConnectorOption,
+    FrameStackOption,
+    NormalizeOption,
+    PreviousActionOption,
+    PreviousRewardOption,
+    parse_connector,
+)
 from steersman.cli.output import JsonOption, note, plain, print_json, progress, say
 from steersman.cli.runs import print_run, watch_run
 from steersman.cli.sweep import Scheduler, parse_sweep
@@ -59,6 +70,14 @@ def train(
             rich_help_panel=panels.ALGORITHM,
         ),
     ] = "",
+    normalize: NormalizeOption = False,
+    frame_stack: FrameStackOption = 0,
+    previous_action: PreviousActionOption = False,
+    previous_reward: PreviousRewardOption = False,
+    clip_actions: ClipActionsOption = False,
+    connector: ConnectorOption = None,
+    action_connector: ActionConnectorOption = None,
+    callback: CallbackOption = None,
     environment_setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -271,6 +290,8 @@ def train(
 
         steersman train boat:Boat-v0 --working-dir examples/boat --stop-return 8
 
+        steersman train Acrobot-v1 --normalize --previous-action --stop-return -100
+
         steersman train CartPole-v1 --search 'lr=loguniform(1e-4, 1e-2)' --num-samples 8 --stop-steps 50000
     """
     with numbers_that_fit():
@@ -300,6 +321,18 @@ def train(
     json_format.ParseDict(parse_settings(setting or []), spec.settings)
     json_format.ParseDict(parse_settings(environment_setting or []), spec.environment.kwargs)
     spec.environment.wrappers.extend(map(parse_wrapper, wrapper or []))
+    chosen = trainer_pb2.Connectors(
+        normalize=normalize,
+        frame_stack=frame_stack,
+        previous_action=previous_action,
+        previous_reward=previous_reward,
+        clip_actions=clip_actions,
+        env_to_module=map(parse_connector, connector or []),
+        module_to_env=map(parse_connector, action_connector or []),
+    )
+    if chosen.ListFields():
+        spec.connectors.CopyFrom(chosen)
+    spec.callbacks.extend(callback or [])
     if working_dir or py_module:
         spec.code.working_dir = here_or_uri(working_dir)
         spec.code.py_modules.extend(map(here_or_uri, py_module or []))

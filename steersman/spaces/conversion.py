@@ -24,9 +24,13 @@ def from_gymnasium(space: gymnasium.Space[Any]) -> common_pb2.Space:
         space: A Box, Discrete, MultiDiscrete or MultiBinary, or a Dict or Tuple of such.
 
     Raises:
-        InvalidArgumentError: For any other kind of space; for a Dict with keys that are no text; for a Box with bounds
-            that no float64 can hold.
+        InvalidArgumentError: For any other kind of space, with its place; for a Dict with keys that are no text; for a
+            Box with bounds that no float64 can hold.
     """
+    return _from_gymnasium(space, "")
+
+
+def _from_gymnasium(space: gymnasium.Space[Any], path: str) -> common_pb2.Space:
     from gymnasium import spaces
 
     if isinstance(space, spaces.Box):
@@ -49,12 +53,20 @@ def from_gymnasium(space: gymnasium.Space[Any]) -> common_pb2.Space:
             )
         )
     if isinstance(space, spaces.Dict):
-        parts = [common_pb2.NamedSpace(key=_key(key), space=from_gymnasium(part)) for key, part in space.spaces.items()]
+        parts = [
+            common_pb2.NamedSpace(key=_key(key), space=_from_gymnasium(part, f"{path}/{key}"))
+            for key, part in space.spaces.items()
+        ]
         return common_pb2.Space(dict=common_pb2.DictSpace(parts=parts))
     if isinstance(space, spaces.Tuple):
-        return common_pb2.Space(tuple=common_pb2.TupleSpace(parts=[from_gymnasium(part) for part in space.spaces]))
+        return common_pb2.Space(
+            tuple=common_pb2.TupleSpace(
+                parts=[_from_gymnasium(part, f"{path}/{i}") for i, part in enumerate(space.spaces)]
+            )
+        )
+    where = f" at {path[1:]}" if path else ""
     raise InvalidArgumentError(
-        f"expected a Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple space, got {space}"
+        f"expected a Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple space, got {space}{where}"
     )
 
 

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from services.evaluator.film.pictures import UNFINISHED, Picture
 from steersman.errors import InternalError
 from steersman.v1 import common_pb2
-
-Picture = npt.NDArray[np.uint8]
 
 _FONT = ImageFont.load_default(14)
 _LINE = 20
@@ -46,6 +45,9 @@ class Caption:
 class Film:
     """Writes one episode as MP4 and as GIF. The GIF has at most 150 pictures, spread evenly.
 
+    The first picture gives the film its size. Later ones that are larger are made smaller as a whole, and smaller ones
+    have white around them. The files appear when they are complete.
+
     Args:
         path: Without suffix.
         pictures_per_second: As the environment has it.
@@ -55,13 +57,13 @@ class Film:
     """
 
     def __init__(self, path: Path, pictures_per_second: float, length: int, lines: int, *, bars: bool) -> None:
-        self._gif_path = path.with_suffix(".gif")
+        self._path = path
         self._stride = max(1, math.ceil(length / _GIF_PICTURES))
         self._rate = pictures_per_second
         self._caption_height = _MARGIN + _LINE * (lines + bars)
         self._count = 0
         self._gif: list[Image.Image] = []
-        self._video_path = path.with_suffix(".mp4")
+        self._size: tuple[int, int] | None = None
         self._video: subprocess.Popen[bytes] | None = None
 
     def add(self, picture: Picture, caption: Caption, *, last: bool = False) -> None:
@@ -76,7 +78,11 @@ class Film:
         if self._video is None:
             self._video = self._encoder(frame.size)
         assert self._video.stdin is not None  # noqa: S101 - it was asked for
-        self._video.stdin.write(frame.tobytes())
+        try:
+            self._video.stdin.write(frame.tobytes())
+        except BrokenPipeError:
+            self._finish_video()
+            raise InternalError("the encoder of a film ended early") from None
         if self._count % self._stride == 0 or last:
             height = round(frame.height * _GIF_WIDTH / frame.width)
             self._gif.append(frame.resize((_GIF_WIDTH, height), Image.Resampling.BILINEAR))
@@ -88,21 +94,32 @@ class Film:
         Raises:
             InternalError: If the encoder failed.
         """
-        if self._video is not None:
-            _, said = self._video.communicate()
-            if self._video.returncode:
-                raise InternalError(f"the encoder of a film ended with {self._video.returncode}: {said.decode()}")
-        if self._gif:
-            first, *others = self._gif
-            # A GIF counts hundredths of a second, and viewers slow down what is faster than 50 pictures a second.
-            duration = max(20, round(1000 * self._stride / self._rate))
-            first.save(self._gif_path, save_all=True, append_images=others, duration=duration, loop=0)
+        if self._video is None:
+            return
+        self._finish_video()
+        first, *others = self._gif
+        # A GIF counts hundredths of a second, and viewers slow down what is faster than 50 pictures a second.
+        duration = max(20, round(1000 * self._stride / self._rate))
+        gif = self._unfinished(".gif")
+        first.save(gif, "GIF", save_all=True, append_images=others, duration=duration, loop=0)
+        for suffix in (".mp4", ".gif"):
+            self._unfinished(suffix).replace(self._path.with_suffix(suffix))
+
+    def _finish_video(self) -> None:
+        assert self._video is not None  # noqa: S101 - there is a first picture
+        _, said = self._video.communicate()
+        if self._video.returncode:
+            raise InternalError(f"the encoder of a film ended with {self._video.returncode}: {said.decode()}")
+
+    def _unfinished(self, suffix: str) -> Path:
+        return self._path.with_suffix(suffix + UNFINISHED)
 
     def _encoder(self, size: tuple[int, int]) -> subprocess.Popen[bytes]:
         # Not imageio's own writer, which has Python really fork, for the sake of a function that it calls before the
         # encoder starts. In a process with gRPC in it films broke off then, now and then. Here there is no fork.
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", f"{self._rate:g}"]
-        target = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(self._video_path)]
+        target = ["-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4"]
+        target.append(str(self._unfinished(".mp4")))
         return subprocess.Popen(
             [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", *source, "-i", "-", *target],
             stdin=subprocess.PIPE,
@@ -111,11 +128,18 @@ class Film:
         )
 
     def _framed(self, picture: Picture, caption: Caption) -> Image.Image:
-        height, width = picture.shape[:2]
+        image = Image.fromarray(picture)
+        if self._size is None:
+            self._size = image.size
+        width, height = self._size
+        share = min(width / image.width, height / image.height)
+        if share < 1:
+            smaller = (max(1, round(image.width * share)), max(1, round(image.height * share)))
+            image = image.resize(smaller, Image.Resampling.BILINEAR)
         # Even, as the codec wants it.
         size = (max(width, _SMALLEST_WIDTH) // 2 * 2, (height + self._caption_height) // 2 * 2)
         frame = Image.new("RGB", size, "white")
-        frame.paste(Image.fromarray(picture), ((size[0] - width) // 2, 0))
+        frame.paste(image, ((size[0] - image.width) // 2, 0))
         draw = ImageDraw.Draw(frame)
         top = height + _MARGIN // 2
         for line in caption.lines:

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from services.common.causes import in_words
 from services.common.environments import Environment
 from services.common.episodes import Episode, Limits, Rollout, Step
+from services.evaluator.film.pictures import UNFINISHED, Darkroom
 from services.evaluator.play.environment_making import close_environments, make_environments
 from services.evaluator.play.evaluation import Arena, Result
 from services.evaluator.play.players import Requests, ServedPolicy
@@ -98,10 +100,14 @@ async def film_episodes(arena: Arena, result: Result, count: int, folder: Path) 
         now = numbers[first : first + _AT_ONCE]
         seen: dict[int, Episode] = {}
         works = in_processes([takes[number] for number in now], film, arena.step_seconds)
-        async with aclosing(works) as news:
-            async for index, episode in news:
-                if episode is not None:
-                    seen[now[index]] = episode
+        try:
+            async with aclosing(works) as news:
+                async for index, episode in news:
+                    if episode is not None:
+                        seen[now[index]] = episode
+        finally:
+            # The processes have ended, perhaps in the middle of a film.
+            _remove_unfinished(folder)
         for number in now:
             yield _video(takes[number], result.episodes[number], seen[number])
 
@@ -166,6 +172,7 @@ class _Camera:
         # Slow to import, and needed only by those who film.
         from services.evaluator.film.film import Film, probabilities_of
 
+        self._darkroom = Darkroom(environment.spec.id if environment.spec else str(environment))
         self._probabilities_of = probabilities_of
         self._spec, self._environment, self._rollout, self._policy = spec, environment, rollout, policy
         number = take.share.numbers[0]
@@ -206,14 +213,17 @@ class _Camera:
     def _line(self, so_far: float) -> str:
         return f"step {self._step}   return {so_far:.6g}"
 
-    def _picture(self) -> Any:  # noqa: ANN401 - an array, checked here
-        picture: object = self._environment.render()
-        if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3:
-            raise FailedPreconditionError(
-                f"expected an environment that draws pictures (render mode rgb_array), got {type(picture).__name__} of "
-                f"{self._environment}"
-            )
-        return picture.astype(np.uint8)
+    def _picture(self) -> Any:  # noqa: ANN401 - see `Darkroom`
+        try:
+            drawn: object = self._environment.render()
+        except Exception as error:
+            raise FailedPreconditionError(f"the environment raised {in_words(error)} when it was drawn") from error
+        return self._darkroom.develop(drawn)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    for file in folder.glob(f"*{UNFINISHED}"):
+        file.unlink()
 
 
 async def _pulse(tell: Callable[[None], None]) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.common.environments import Environment, make_environment
-from services.common.raw_rewards import RawRewards, RewardMeter
 from services.evaluator.play.disturbances import Disturbance, disturbed
 from services.evaluator.workers.user_code import LocalCode
 from steersman import spaces
@@ -63,16 +62,7 @@ def _made(recipe: Recipe) -> Environment:
         environment = trainer_pb2.Environment()
         environment.CopyFrom(recipe.environment)
         environment.kwargs["render_mode"] = "rgb_array"
-    if environment.wrappers:
-        meters: list[RewardMeter] = []
-
-        def metered(innermost: Environment) -> Environment:
-            meters.append(RewardMeter(innermost))
-            return meters[0]
-
-        made: Environment = RawRewards(make_environment(environment, metered), meters[0])
-    else:
-        made = make_environment(environment)
+    made = make_environment(environment)
     return disturbed(made, recipe.disturbance) if recipe.disturbance else made
 
 

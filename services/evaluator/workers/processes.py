@@ -1,6 +1,7 @@
 """Worker processes: each does a part of an evaluation's work, and can be ended at any time.
 
-An environment is foreign code. One that hangs, or takes its process down, must not take the evaluator with it.
+An environment is foreign code. One that hangs, or takes its process down, must not take the evaluator with it; and it
+may start processes of its own, which end with its worker.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import multiprocessing
+import multiprocessing.connection
+import os
+import signal
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -23,13 +27,21 @@ START_SECONDS = 60.0
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["services.evaluator.play.shares"])
 _WATCH_SECONDS = 0.1
+_EXIT_SECONDS = 1.0
+"""How long the server that processes are forked from may take to say how one has ended."""
 
 
 def _work(work: Work[Any, Any], part: object, connection: Connection) -> None:
     """Is a worker process: does its part, and sends news and at last its end."""
-    # Who has ended this process's work does not listen any more.
-    with contextlib.suppress(BrokenPipeError):
+    # A group of its own, so that what an environment starts can be ended with it.
+    os.setsid()
+    # To the evaluator it is a daemon, which ends with it; here it may have children.
+    multiprocessing.current_process().daemon = False
+    try:
         connection.send(do(work, part, connection.send))
+    except BrokenPipeError:
+        # The evaluator has gone without ending this, so nobody else ends what the environment has started.
+        os.killpg(0, signal.SIGKILL)
 
 
 class _Worker:
@@ -57,21 +69,49 @@ class _Worker:
                 self._reader.start()
 
     def kill(self) -> None:
-        """Ends it, whatever it does; one that has not been started is not started any more."""
+        """Ends it and what it has started, whatever it does; one that has not been started is not started any more."""
         with self._lock:
+            if self._killed:
+                return
             self._killed = True
-            if self._process.pid is not None:
+            if (pid := self._process.pid) is not None:
+                # The group is there as soon as it has begun its part; before that it has no children.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
                 self._process.kill()
                 self._process.join()
 
     def _read(self) -> None:
+        ended = False
         try:
-            while True:
-                self._put(self._reads.recv())
+            while not ended:
+                message = self._receive()
+                ended = isinstance(message, Ended)
+                self._put(message)
         except (EOFError, OSError):
-            code = self._process.exitcode
+            code = self._exit_code()
             words = f" (exit code {code})" if code else ""
             self._put(Ended(FailedPreconditionError(f"an environment took its process down{words}")))
+        # At once, as long as its number cannot have become another process's.
+        self.kill()
+
+    def _receive(self) -> Any:  # noqa: ANN401 - news of any work
+        """Waits for what it says next.
+
+        Raises:
+            EOFError: If it has died, though what an environment has started may still hold the pipe open.
+        """
+        if self._reads not in multiprocessing.connection.wait([self._reads, self._process.sentinel]):
+            raise EOFError
+        return self._reads.recv()
+
+    def _exit_code(self) -> int | None:
+        """Gives how it has ended; None if it was ended here."""
+        with self._lock:
+            if self._killed:
+                return None
+            self._process.join(_EXIT_SECONDS)
+            return self._process.exitcode
 
     def _put(self, message: object) -> None:
         # The loop is closed when the service ends in the middle.

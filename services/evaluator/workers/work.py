@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import uvloop
 
 from steersman.errors import InternalError, SteersmanError
 
@@ -37,7 +38,7 @@ def do(work: Work[Part, News], part: Part, tell: Callable[[News], None]) -> Ende
         BrokenPipeError: If nobody listens any more.
     """
     try:
-        asyncio.run(work(part, tell))
+        uvloop.run(work(part, tell))
     except SteersmanError as raised:
         # As it was raised it may hold on to what cannot travel.
         return Ended(type(raised)(str(raised)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import gymnasium
 
+from services.trainer.export.action_fit import is_bounded
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 
@@ -28,6 +29,7 @@ class Algorithm:
             others take longer to start than they save, and their episodes longer to travel than to play.
         num_envs_per_env_runner: Environments in each of them, where a request does not say.
         learns_from_recordings: Whether it learns from a dataset instead of sampling the environment.
+        draws_within_bounds: Whether it draws actions between -1 and 1, so that the space needs bounds to scale them to.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Algorithm:
     num_env_runners: int = 0
     num_envs_per_env_runner: int = 32
     learns_from_recordings: bool = False
+    draws_within_bounds: bool = False
 
     def make_config(self) -> Any:  # noqa: ANN401 - RLlib has no types
         """Makes RLlib's config, with RLlib's defaults."""
@@ -63,6 +66,12 @@ class Algorithm:
             raise InvalidArgumentError(
                 f"expected an environment with {self.actions.__name__} actions for {self.name}, got {space}; "
                 f"use {self.instead} instead"
+            )
+        if self.draws_within_bounds and not (isinstance(space, gymnasium.spaces.Box) and is_bounded(space)):
+            # Its greedy action would lie outside of what its draws can reach.
+            raise InvalidArgumentError(
+                f"expected actions with finite bounds for {self.name}, which scales them from -1 to 1, got {space}; "
+                f"use {self.instead} instead, or a wrapper of your own that bounds its action_space"
             )
 
 
@@ -90,6 +99,7 @@ _SAC: dict[str, Any] = _ACTOR_AND_CRITICS | {
 }
 _CONTINUOUS: dict[str, Any] = {
     "actions": gymnasium.spaces.Box,
+    "draws_within_bounds": True,
     "learning_rates": ("actor_lr", "critic_lr", "alpha_lr"),
     # One update for each step, so there is nothing to gain from sampling ahead.
     "num_envs_per_env_runner": 1,
@@ -190,6 +200,7 @@ _ALL = (
         },
         actions=gymnasium.spaces.Box,
         instead="BC or MARWIL",
+        draws_within_bounds=True,
         learning_rates=("actor_lr", "critic_lr", "alpha_lr"),
         **_RECORDINGS,
     ),
@@ -206,6 +217,7 @@ _ALL = (
         },
         actions=gymnasium.spaces.Box,
         instead="BC or MARWIL",
+        draws_within_bounds=True,
         learning_rates=("actor_lr", "critic_lr", "value_lr"),
         **_RECORDINGS,
     ),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,17 +15,22 @@ from ray.tune import register_env
 
 from services.common.structs import plain_values
 from services.trainer.algorithms.catalogue import Algorithm, find_algorithm
-from services.trainer.algorithms.observations import observation_pieces, space_behind
+from services.trainer.algorithms.connectors import Pieces, pieces_of
+from services.trainer.algorithms.own_parts import find_class, own_callbacks
 from services.trainer.algorithms.settings import MODEL, complete_settings, grouped
 from services.trainer.environments.environment_spaces import EnvironmentSpaces, spaces_of
+from services.trainer.environments.own_returns import OwnReturns
 from services.trainer.environments.recordings import offline_settings
 from services.trainer.environments.watched_environment import make_watched
-from services.trainer.export.action_start import AddActionStart, needs_action_start
+from services.trainer.export.image_scaling import is_image
 from steersman.errors import InvalidArgumentError
-from steersman.quoting import quoted
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2
 
+_FILTERS_HINT = (
+    "; for pictures of any size, conv_filters has the channels, the kernel and the stride of each layer, such as "
+    "--set 'conv_filters=[[16, 3, 2], [32, 3, 2]]'"
+)
 TRIAL_IN_CONTEXT = "steersman_trial"
 """Key of RLlib's `env_config` with the number of the trial whose environments they are, so that they can say so."""
 
@@ -51,7 +54,8 @@ def build_config(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None = N
     """
     parts = _parts(spec, spaces)
     algorithm, groups = parts.algorithm, parts.groups
-    shifted = needs_action_start(parts.spaces.action)
+    pieces = parts.pieces
+    pieces.check(algorithm)
     resources = spec.resources
     gpus_per_learner = resources.gpus_per_learner if resources.HasField("gpus_per_learner") else float(spec.use_gpu)
     name = _registered(spec.environment)
@@ -61,14 +65,16 @@ def build_config(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None = N
             if method != MODEL:
                 getattr(config, method)(**values)
         (
-            config.environment(name, normalize_actions=not shifted)
+            config.environment(name, normalize_actions=not pieces.fits_actions)
             .env_runners(
                 num_env_runners=spec.num_env_runners,
                 num_envs_per_env_runner=spec.num_envs_per_env_runner,
                 num_cpus_per_env_runner=_or_default(resources, "cpus_per_env_runner"),
                 num_gpus_per_env_runner=resources.gpus_per_env_runner,
-                env_to_module_connector=lambda *_, **__: parts.make_pieces(),
-                module_to_env_connector=_add_action_start if shifted else None,
+                env_to_module_connector=pieces,
+                module_to_env_connector=pieces.behind,
+                # What pieces look back at has to be there when an episode is cut.
+                episode_lookback_horizon=max(1, pieces.connectors.frame_stack),
             )
             .learners(
                 num_learners=spec.num_learners,
@@ -81,9 +87,12 @@ def build_config(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None = N
             .fault_tolerance(restart_failed_env_runners=False)
             .rl_module(model_config=DefaultModelConfig(**groups[MODEL]), rl_module_spec=_module_spec(spec, algorithm))
             .debugging(seed=spec.seed)
+            .callbacks([OwnReturns, *own_callbacks(spec.callbacks)])
         )
+        if pieces.connectors.frame_stack:
+            config.training(learner_connector=pieces.learner)
         if algorithm.learns_from_recordings:
-            offline_settings(config, spec.dataset, parts.spaces, parts.make_pieces)
+            offline_settings(config, spec.dataset, parts.spaces, pieces, clip=pieces.connectors.clip_actions)
         config.validate()
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(f"RLlib refuses the settings: {_one_line(error)}") from error
@@ -102,12 +111,12 @@ def check_model(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None = No
     """
     parts = _parts(spec, spaces)
     config = build_config(spec, parts.spaces)
-    observation_space = space_behind(parts.make_pieces(), parts.spaces.observation, parts.spaces.action)
     try:
-        spaces_given = {DEFAULT_MODULE_ID: (observation_space, parts.spaces.action)}
+        spaces_given = {DEFAULT_MODULE_ID: (parts.pieces.network_space, parts.spaces.action)}
         config.get_rl_module_spec(spaces=spaces_given, inference_only=False).build()
     except Exception as error:
-        raise InvalidArgumentError(f"RLlib cannot build a model from the settings: {_one_line(error)}") from error
+        hint = _FILTERS_HINT if is_image(parts.spaces.observation) or parts.pieces.has_filters else ""
+        raise InvalidArgumentError(f"RLlib cannot build a model from the settings: {_one_line(error)}{hint}") from error
 
 
 def bundles(config: Any) -> list[dict[str, float]]:  # noqa: ANN401 - RLlib has no types
@@ -131,13 +140,13 @@ class _Parts:
         algorithm: The algorithm.
         groups: Its settings, by what takes them.
         spaces: The environment's.
-        make_pieces: Makes the connector pieces before the network.
+        pieces: Makes its connector pieces.
     """
 
     algorithm: Algorithm
     groups: dict[str, dict[str, Any]]
     spaces: EnvironmentSpaces
-    make_pieces: Callable[[], list[Any]]
+    pieces: Pieces
 
 
 def _parts(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None) -> _Parts:
@@ -145,13 +154,8 @@ def _parts(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None) -> _Part
     groups = grouped(algorithm, complete_settings(algorithm, plain_values(spec.settings), spec.training))
     spaces = spaces or spaces_of(spec.environment)
     algorithm.check_action_space(spaces.action)
-    make_pieces = functools.partial(
-        observation_pieces,
-        spaces.observation,
-        is_own_network=bool(spec.module_class),
-        has_filters=bool(groups[MODEL].get("conv_filters")),
-    )
-    return _Parts(algorithm, groups, spaces, make_pieces)
+    pieces = pieces_of(spec, spaces, has_filters=bool(groups[MODEL].get("conv_filters")))
+    return _Parts(algorithm, groups, spaces, pieces)
 
 
 def _or_default(resources: trainer_pb2.Resources, name: str) -> float:
@@ -185,23 +189,10 @@ def _module_spec(spec: trainer_pb2.RunSpec, algorithm: Algorithm) -> Any:  # noq
     """
     if not spec.module_class:
         return algorithm.make_config().get_default_rl_module_spec()
-    module, separator, name = spec.module_class.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name) if separator else None
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InvalidArgumentError(f"cannot import {quoted(spec.module_class)}: {_one_line(error)}") from error
-    if not (isinstance(found, type) and issubclass(found, RLModule)):
-        raise InvalidArgumentError(
-            f'expected "package.module:Class" of an RLModule as the module class, got {quoted(spec.module_class)}'
-        )
-    return RLModuleSpec(module_class=found)
+    return RLModuleSpec(module_class=find_class(spec.module_class, RLModule, "module class"))
 
 
 def _one_line(error: Exception) -> str:
     # RLlib ends its messages with advice on how to switch its checks off.
     text, _, _ = str(error).partition("To suppress all validation errors")
     return " ".join(text.split()) or type(error).__name__
-
-
-def _add_action_start(*_: Any, **__: Any) -> list[Any]:  # noqa: ANN401 - RLlib's signature
-    return [AddActionStart()]

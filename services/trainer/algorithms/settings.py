@@ -54,10 +54,9 @@ _NOT_SETTINGS = frozenset(
 )
 
 # What may be set besides all of training(). The rest of RLlib's config is what a run is made of: its environment,
-# connectors, processes and callbacks.
+# connectors, processes and callbacks; or is for RLlib's old API stack and ignored, as clip_rewards is.
 _MORE_SETTINGS = {
     "env_runners": ("rollout_fragment_length", "batch_mode", "explore", "sample_timeout_s", "gym_env_vectorize_mode"),
-    "environment": ("clip_rewards",),
     "learners": ("num_aggregator_actors_per_learner",),
     "offline_data": ("dataset_num_iters_per_learner",),
     "reporting": (

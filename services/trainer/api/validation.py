@@ -136,13 +136,22 @@ def complete(
     if (length := len(spec_json(completed))) > LONGEST_SPEC:
         raise InvalidArgumentError(f"expected a spec of at most {LONGEST_SPEC} characters as JSON, got {length}")
     checked = completed
-    if spec.module_class and spec.HasField("code"):
-        # That network is not on this process's path; whether it can be built shows where it is.
+    if spec.HasField("code") and _has_own_parts(spec):
+        # Those are not on this process's path; whether they can be built shows where they are.
         checked = trainer_pb2.RunSpec()
         checked.CopyFrom(completed)
         checked.module_class = ""
+        checked.ClearField("callbacks")
+        checked.connectors.ClearField("env_to_module")
+        checked.connectors.ClearField("module_to_env")
     for example in examples(checked):
         config = algorithms.build_config(example, spaces)
         if checked is completed:
             algorithms.check_model(example, spaces)
     return completed, algorithms.bundles(config)
+
+
+def _has_own_parts(spec: trainer_pb2.RunSpec) -> bool:
+    """Tells whether a run names classes by their import path."""
+    connectors = spec.connectors
+    return bool(spec.module_class or spec.callbacks or connectors.env_to_module or connectors.module_to_env)

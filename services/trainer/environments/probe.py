@@ -15,9 +15,11 @@ from typing import Any
 import gymnasium
 from google.protobuf import json_format
 
+from services.common.causes import in_words
 from services.common.environments import make_environment
 from services.trainer.export.exportable import check_spaces
 from steersman import spaces
+from steersman.checked_environment import UnsoundEnvironmentError
 from steersman.errors import InvalidArgumentError, SteersmanError, status_number
 from steersman.v1 import trainer_pb2
 
@@ -53,7 +55,7 @@ def _play(environment: trainer_pb2.Environment, made: gymnasium.Env[Any, Any]) -
     """Resets an environment and takes a few steps.
 
     Raises:
-        InvalidArgumentError: If it raises, or emits what is not in its own space.
+        InvalidArgumentError: If it raises, or gives what is not in its own space, or a reward that is no number.
     """
     try:
         made.action_space.seed(_SEED)
@@ -67,10 +69,11 @@ def _play(environment: trainer_pb2.Environment, made: gymnasium.Env[Any, Any]) -
         made.close()  # type: ignore[no-untyped-call] # Gymnasium's signature
     except InvalidArgumentError:
         raise
+    except UnsoundEnvironmentError as error:
+        raise InvalidArgumentError(str(error)) from error
     except Exception as error:
         raise InvalidArgumentError(
-            f"expected an environment that can be reset and stepped, {environment.id} raised "
-            f"{type(error).__name__}: {error}"
+            f"expected an environment that can be reset and stepped, {environment.id} raised {in_words(error)}"
         ) from error
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import os
 import shlex
+import signal
 import sys
 import uuid
 from collections.abc import Mapping
@@ -37,7 +40,11 @@ async def probe_here(environment: trainer_pb2.Environment, seconds: float) -> En
         SteersmanError: What is wrong with the environment; InvalidArgumentError if it takes too long or crashes.
     """
     process = await asyncio.create_subprocess_exec(
-        *_command(environment), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *_command(environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        # A group of its own, so that what the environment starts can be ended with it.
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(seconds):
@@ -45,9 +52,9 @@ async def probe_here(environment: trainer_pb2.Environment, seconds: float) -> En
     except TimeoutError:
         raise _hangs(environment, seconds) from None
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
     return _read(environment, output.decode(errors="replace"), errors.decode(errors="replace"))
 
 

@@ -21,11 +21,10 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.offline.offline_data import OfflineData
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
-from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space, normalize_action
 
 from services.common.local_path import local_path
 from services.trainer.environments.environment_spaces import EnvironmentSpaces
-from services.trainer.export.action_start import needs_action_start, without_start
+from services.trainer.export.action_fit import unfit_action
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 
@@ -43,6 +42,8 @@ def offline_settings(
     dataset: str,
     spaces: EnvironmentSpaces,
     make_pieces: Callable[[], list[Any]],
+    *,
+    clip: bool = False,
 ) -> None:
     """Sets up an algorithm's config to learn from recordings.
 
@@ -51,13 +52,14 @@ def offline_settings(
         dataset: Path or URI of a Parquet file, or of a folder of them.
         spaces: The environment's spaces, in which the dataset's observations and actions are.
         make_pieces: Makes the connector pieces before the network.
+        clip: Whether the policy's actions are clipped to their space, instead of scaled to it.
     """
     config.environment(observation_space=spaces.observation, action_space=spaces.action)
     config.offline_data(
         input_=[dataset],
         offline_data_class=RecordedEpisodes,
         # What RecordedEpisodes needs to know; RLlib hands on nothing but the config.
-        input_config={"spaces": spaces, "make_pieces": make_pieces},
+        input_config={"spaces": spaces, "make_pieces": make_pieces, "clip": clip},
     )
     if not config.dataset_num_iters_per_learner:
         config.offline_data(dataset_num_iters_per_learner=1)
@@ -165,7 +167,8 @@ class RecordedEpisodes(OfflineData):  # type: ignore[misc] # RLlib has no types
         spaces: EnvironmentSpaces = given["spaces"]
         (uri,) = config.input_
         self._episodes = [
-            _for_network(episode, spaces, given["make_pieces"](), config) for episode in read_episodes(uri, spaces)
+            _for_network(episode, spaces, given["make_pieces"](), clip=given["clip"])
+            for episode in read_episodes(uri, spaces)
         ]
         lengths = np.array([len(episode) for episode in self._episodes])
         self._shares = lengths / lengths.sum()
@@ -256,15 +259,11 @@ def _for_network(
     episode: SingleAgentEpisode,
     spaces: EnvironmentSpaces,
     pieces: list[Any],
-    config: Any,  # noqa: ANN401
+    *,
+    clip: bool,
 ) -> SingleAgentEpisode:
     """Brings an episode to what the network takes and gives, as the connectors around it do when it plays."""
-    actions = episode.get_actions()
-    if needs_action_start(spaces.action):
-        actions = [without_start(spaces.action, action) for action in actions]
-    if config.normalize_actions:
-        structure = get_base_struct_from_space(spaces.action)
-        actions = [normalize_action(action, structure) for action in actions]
+    actions = [unfit_action(spaces.action, action, clip=clip) for action in episode.get_actions()]
     network_space = spaces.observation
     observations = episode.get_observations()
     if pieces:

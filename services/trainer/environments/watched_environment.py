@@ -17,6 +17,7 @@ import gymnasium
 import ray
 from ray.experimental import internal_kv
 
+from services.common.causes import in_words
 from services.common.environments import Environment, make_environment
 from steersman.errors import FailedPreconditionError, SteersmanError
 from steersman.v1 import trainer_pb2
@@ -103,8 +104,7 @@ def reported(what: str, trial: int = 0) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_ours = isinstance(error, SteersmanError)
-        report(trial, str(error) if is_ours else f"the {what} raised {type(error).__name__}: {error}")
+        report(trial, str(error) if isinstance(error, SteersmanError) else f"the {what} raised {in_words(error)}")
         raise
 
 

@@ -21,6 +21,7 @@ from ray.rllib.connectors.common.frame_stacking import FrameStacking
 from ray.rllib.connectors.env_to_module.prev_actions_prev_rewards import PrevActionsPrevRewards
 from ray.rllib.utils.filter import SMALL_NUMBER
 
+from services.trainer.export.counting import CountFromZero
 from services.trainer.export.image_scaling import LARGEST, ScaleImages
 from services.trainer.export.memory import FRAMES, PREVIOUS_ACTIONS, PREVIOUS_REWARDS, Memory, StateTensor
 from services.trainer.export.nesting import Nested
@@ -56,20 +57,9 @@ def observation_steps(pipeline: Any) -> list[ObservationStep]:  # noqa: ANN401 -
     Raises:
         FailedPreconditionError: If a piece cannot be exported.
     """
-    pieces = []
-    for piece in pipeline.connectors:
-        # Not isinstance: a subclass may compute anything.
-        if type(piece) in _PLUMBING:
-            continue
-        if type(piece) not in _CONVERSIONS:
-            supported = ", ".join(sorted(kind.__name__ for kind in _CONVERSIONS))
-            raise FailedPreconditionError(
-                f"cannot export the env-to-module connector piece {type(piece).__name__}: expected only {supported} "
-                "besides RLlib's default pieces; train without it, do what it does in a wrapper of the environment, "
-                "or write its arithmetic in services/trainer/export/observation_connectors.py"
-            )
-        pieces.append(piece)
-    _check_order(pieces)
+    # Not isinstance: a subclass may compute anything.
+    pieces = [piece for piece in pipeline.connectors if type(piece) not in _PLUMBING]
+    check_pieces(pieces)
     if [type(piece) for piece in pieces[-2:]] == [ScaleImages, FrameStacking]:
         # Stacked before they are scaled, so that what is remembered is bytes: equal, since empty frames are 0.
         *others, scaling, stacking = pieces
@@ -78,7 +68,20 @@ def observation_steps(pipeline: Any) -> list[ObservationStep]:  # noqa: ANN401 -
     return [_CONVERSIONS[type(piece)](piece) for piece in pieces]
 
 
-def _check_order(pieces: list[Any]) -> None:
+def check_pieces(pieces: list[Any]) -> None:
+    """Checks that pieces can be exported, as far as their kinds and their order tell.
+
+    Raises:
+        FailedPreconditionError: If one cannot.
+    """
+    for piece in pieces:
+        if type(piece) not in _CONVERSIONS:
+            supported = ", ".join(sorted(kind.__name__ for kind in _CONVERSIONS))
+            raise FailedPreconditionError(
+                f"cannot export the env-to-module connector piece {type(piece).__name__}: expected only {supported} "
+                "besides RLlib's default pieces; train without it, do what it does in a wrapper of the environment, "
+                "or write its arithmetic in services/trainer/export/observation_connectors.py"
+            )
     for place, piece in enumerate(pieces):
         if type(piece) is FrameStacking and place != len(pieces) - 1:
             # It hands the stack past the pieces behind it, which go on changing single frames that nobody looks at.
@@ -181,6 +184,23 @@ def _frame_stacking(piece: Any, dtype: npt.DTypeLike | None = None) -> Observati
     return ObservationStep(stack, (frames,))
 
 
+def _count_from_zero(piece: Any) -> ObservationStep:  # noqa: ANN401
+    space = piece.input_observation_space
+    return ObservationStep(lambda observation, _: _counted(space, observation))
+
+
+def _counted(space: gymnasium.Space[Any], observation: Nested) -> Nested:
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {key: _counted(part, observation[key]) for key, part in space.spaces.items()}
+    if isinstance(space, gymnasium.spaces.Tuple):
+        return tuple(_counted(part, value) for part, value in zip(space.spaces, observation, strict=True))
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return observation.to(torch.int64) - int(space.start)
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return (observation.to(torch.int64) - torch.as_tensor(space.start, dtype=torch.int64)).flatten(start_dim=1)
+    return observation
+
+
 def _scale_images(_piece: Any) -> ObservationStep:  # noqa: ANN401
     largest = torch.tensor(LARGEST)
     return ObservationStep(lambda observation, _: observation.to(torch.float32) / largest)
@@ -205,6 +225,9 @@ def _previous_actions_and_rewards(piece: Any) -> ObservationStep:  # noqa: ANN40
             # Actions are remembered plus one, so that 0, "there was none", becomes a row of zeros.
             rows = _one_hot(memory.before[PREVIOUS_ACTIONS] - 1, int(piece.input_action_space.n))
             augmented[piece.PREV_ACTIONS_KEY] = rows.flatten(start_dim=1)
+        else:
+            # RLlib leaves it out, but has it in the space, with no numbers.
+            augmented[piece.PREV_ACTIONS_KEY] = _nothing(observation)
         if rewards:
             assert memory.previous_reward is not None  # noqa: S101 - `takes_reward` asks for it
             last = memory.previous_reward.unsqueeze(-1)
@@ -212,13 +235,23 @@ def _previous_actions_and_rewards(piece: Any) -> ObservationStep:  # noqa: ANN40
                 last = torch.cat([memory.before[PREVIOUS_REWARDS], last], dim=-1)
                 memory.after[PREVIOUS_REWARDS] = last[:, 1:]
             augmented[piece.PREV_REWARDS_KEY] = last
+        else:
+            augmented[piece.PREV_REWARDS_KEY] = _nothing(observation)
         return augmented
 
     return ObservationStep(augment, tuple(states), takes_reward=rewards > 0)
 
 
+def _nothing(observation: Nested) -> torch.Tensor:
+    """Gives rows without numbers, as many as there are observations."""
+    while isinstance(observation, dict | tuple):
+        observation = next(iter(observation.values() if isinstance(observation, dict) else observation))
+    return observation.reshape(observation.shape[0], -1)[:, :0].to(torch.float32)
+
+
 _CONVERSIONS: dict[type, Callable[[Any], ObservationStep]] = {
     env_to_module.MeanStdFilter: _mean_std_filter,
+    CountFromZero: _count_from_zero,
     FlattenObservations: _flatten_observations,
     FrameStacking: _frame_stacking,
     ScaleImages: _scale_images,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from services.trainer.environments.own_returns import OWN_RETURN_MEAN
 from steersman.v1 import trainer_pb2
 
 _LOSSES = ("loss", "entropy")
@@ -25,7 +26,8 @@ def iteration_of(result: dict[str, Any]) -> trainer_pb2.Iteration:
         sampler_seconds=_finite(timers.get("env_runner_sampling_timer", 0.0)),
         losses=losses_of(result),
     )
-    training_return = float(episodes.get("episode_return_mean", math.nan))
+    # RLlib's own is a mean over the rewards that came out of the wrappers, if there are any.
+    training_return = float(episodes.get(OWN_RETURN_MEAN, episodes.get("episode_return_mean", math.nan)))
     if math.isfinite(training_return):
         iteration.training_return = training_return
         iteration.episode_length = float(episodes["episode_len_mean"])

@@ -35,7 +35,7 @@ def make_trainable(plan: Plan) -> Any:  # noqa: ANN401 - RLlib has no types
             own.folder.mkdir(parents=True, exist_ok=True)
             built = build_config(own.run.spec, spaces)
             built.environment(env_config={TRIAL_IN_CONTEXT: own.trial})
-            built.callbacks(functools.partial(IterationEnd, own))
+            built.callbacks([functools.partial(IterationEnd, own), *built.callbacks_class])
             super().__init__(built, **keywords)
 
         @classmethod

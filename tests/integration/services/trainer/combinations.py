@@ -15,7 +15,8 @@ from ray.rllib.connectors.env_to_module.prev_actions_prev_rewards import PrevAct
 from ray.rllib.connectors.learner.frame_stacking import FrameStackingLearner
 from ray.rllib.examples.rl_modules.classes.action_masking_rlm import ActionMaskingTorchRLModule
 
-from services.trainer.export.action_start import AddActionStart
+from services.trainer.export.action_fit import FitActions
+from services.trainer.export.counting import CountFromZero
 from services.trainer.export.image_scaling import ScaleImages
 
 VECTOR = Box(-5.0, 5.0, (4,), np.float32)
@@ -30,6 +31,9 @@ NESTED = Dict(
 MASKED = Dict({"action_mask": Box(0.0, 1.0, (3,), np.float32), "observations": VECTOR})
 CHOICE: Space[Any] = Discrete(3)
 FORCES = Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32))
+HALF_BOUNDED = Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, np.inf], np.float32))
+SHIFTED = Dict({"floor": Discrete(3, start=-1), "table": MultiDiscrete(np.array([[2, 3], [4, 2]]))})
+GEARED_PUSH = Dict({"gear": Discrete(2, start=1), "push": FORCES})
 NESTED_ACTION = Dict({"push": FORCES, "gear": CHOICE, "lights": Tuple((MultiDiscrete([2, 3]), CHOICE))})
 
 LSTM = {"use_lstm": True, "max_seq_len": 8, "lstm_cell_size": 16}
@@ -76,10 +80,19 @@ COMBINATIONS = (
         "PPO",
         VECTOR,
         Discrete(3, start=5),
-        module_to_env=lambda: [AddActionStart()],
+        module_to_env=lambda: [FitActions()],
         environment=UNSCALED,
     ),
     Combination("PPO", VECTOR, MultiDiscrete([2, 3, 4])),
+    Combination("PPO", VECTOR, HALF_BOUNDED, module_to_env=lambda: [FitActions()], environment=UNSCALED),
+    Combination(
+        "PPO",
+        SHIFTED,
+        GEARED_PUSH,
+        env_to_module=lambda: [CountFromZero(), FlattenObservations()],
+        module_to_env=lambda: [FitActions()],
+        environment=UNSCALED,
+    ),
     Combination("PPO", NESTED, NESTED_ACTION, env_to_module=lambda: [FlattenObservations(), MeanStdFilter()]),
     Combination("PPO", Discrete(5), CHOICE, env_to_module=lambda: [FlattenObservations()]),
     Combination("PPO", MASKED, CHOICE, module_class=ActionMaskingTorchRLModule),

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from services.common.server import Service, create_server, serve_until_stopped
 from steersman.settings import Settings
@@ -55,6 +56,20 @@ async def test_one_service_may_say_that_it_does_not_serve() -> None:
         with pytest.raises(grpc.aio.AioRpcError):
             await watching.read()
         await asyncio.wait_for(stopping, GRACE_SECONDS / 2)
+
+
+@pytest.mark.usefixtures("grpc_server")
+async def test_whoever_looks_at_its_services_does_not_hold_up_the_end() -> None:
+    server = create_server(Settings(), "127.0.0.1:0", SERVICES, grace_seconds=GRACE_SECONDS)
+    await server.start()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        make_stub: Any = reflection_pb2_grpc.ServerReflectionStub
+        call = make_stub(channel).ServerReflectionInfo()
+        await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        listed = (await call.read()).list_services_response.service
+        assert POLICIES in [service.name for service in listed]
+        await asyncio.wait_for(server.stop(), GRACE_SECONDS / 2)
+        assert await call.read() is grpc.aio.EOF
 
 
 @pytest.mark.usefixtures("grpc_server")

@@ -57,4 +57,6 @@ async def test_an_environment_without_pictures_is_named_after_the_report(
         code, details = await call.code(), await call.details()
     assert (len(report.episodes), report.partial, len(report.videos)) == (2, False, 0)
     assert code == grpc.StatusCode.FAILED_PRECONDITION
-    assert "expected an environment that draws pictures (render mode rgb_array), got NoneType" in (details or "")
+    assert "expected an environment that draws pictures (render mode rgb_array), got None from Blind-v0" in (
+        details or ""
+    )

@@ -34,7 +34,7 @@ async def test_spaces_are_the_environments(environment_id: str) -> None:
 @pytest.mark.parametrize(
     ("where", "how", "message"),
     [
-        ("init", "raise", "takes, got .* RuntimeError: the mast broke"),
+        ("init", "raise", "Misbehaving-v0 with .* raised RuntimeError: the mast broke"),
         ("reset", "raise", "raised RuntimeError: the mast broke"),
         ("step", "raise", "raised RuntimeError: the mast broke"),
         ("step", "crash", "ended its process"),

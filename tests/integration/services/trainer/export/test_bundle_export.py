@@ -20,7 +20,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from services.common.bundle import Bundle, read_bundle
-from services.trainer.export.action_start import AddActionStart
+from services.trainer.export.action_fit import FitActions
 from services.trainer.export.bundle_export import TrainedPolicy, export_bundle, load_checkpoint
 from services.trainer.job import greedy
 from services.trainer.job.evaluation_settings import complete_evaluation
@@ -58,7 +58,7 @@ CASES = {
     "flattened float64, actions from 3": Case(
         unusual_environments.ODD,
         lambda: [MeanStdFilter(), FlattenObservations()],
-        lambda: [AddActionStart()],
+        lambda: [FitActions()],
         {"normalize_actions": False, "clip_actions": False},
     ),
 }
@@ -188,8 +188,8 @@ def test_unknown_connector_piece_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_actions_from_another_start_need_their_connector_piece(tmp_path: Path) -> None:
     policy = train(CASES["flattened float64, actions from 3"], tmp_path, iterations=1)
-    policy.module_to_env.remove(AddActionStart)
-    with pytest.raises(FailedPreconditionError, match="AddActionStart"):
+    policy.module_to_env.remove(FitActions)
+    with pytest.raises(FailedPreconditionError, match="FitActions"):
         export_bundle(
             policy, tmp_path / "bundle", environment_id=unusual_environments.ODD, algorithm="PPO", provenance={}
         )

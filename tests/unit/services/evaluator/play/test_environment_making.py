@@ -1,15 +1,20 @@
+from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 
 from services.common.environments import Environment
+from services.common.episodes import Rollout, Step
 from services.common.raw_rewards import RAW_REWARD
 from services.evaluator.play.environment_making import Recipe, check_spaces, close_environments, make_environments
 from steersman import spaces
+from steersman.checked_environment import UnsoundEnvironmentError
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2, trainer_pb2
 from steersman.v1.trainer_pb2 import EnvironmentWrapper
+from tests import odd_environments as odd
 
 
 class Unclosable(gymnasium.Env[Any, Any]):
@@ -59,7 +64,7 @@ def test_environments_are_made_with_their_arguments() -> None:
         ("", {}, "expected a registered Gymnasium environment, got ''"),
         ("CartPole-v1", {"no_such": 1}, "expected arguments that CartPole-v1 takes, got {'no_such': 1}.*no_such"),
         ("CartPole-v1", {"max_episode_steps": 0}, "max_episode_steps"),
-        ("CartPole-v1", {"render_mode": ["x"]}, "expected arguments that CartPole-v1 takes"),
+        ("CartPole-v1", {"render_mode": ["x"]}, "CartPole-v1 with {'render_mode': .*'x'.*} raised AttributeError"),
     ],
 )
 def test_what_cannot_be_made_is_refused(environment_id: str, kwargs: dict[str, Any], words: str) -> None:
@@ -128,3 +133,52 @@ class Twice(gymnasium.Wrapper[Any, Any, Any, Any]):
         _, first, *_ = self.env.step(action)
         observation, second, terminated, truncated, info = self.env.step(action)
         return observation, float(first) + float(second), terminated, truncated, info
+
+
+def test_a_file_that_is_missing_is_not_blamed_on_the_arguments() -> None:
+    gymnasium.register("Mapless-v0", entry_point=mapless)
+    with pytest.raises(InvalidArgumentError, match=r"but Mapless-v0 raised FileNotFoundError: .*no/such/map.json"):
+        made("Mapless-v0", {})
+
+
+def mapless(**_: object) -> Environment:
+    with Path("no/such/map.json").open():
+        raise AssertionError
+
+
+async def test_nan_ends_an_evaluation() -> None:
+    async def act(step: Step) -> list[int]:
+        return [0] * len(step.observations)
+
+    environments: list[Environment] = []
+    make_environments(recipe(odd.THERMOSTAT, kwargs={"emits": "late-nan"}), 2, environments)
+    rollout = Rollout(environments, range(4), 0)
+    with pytest.raises(UnsoundEnvironmentError, match="observations without NaN from step of"):
+        async for _ in rollout.play(act):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("environment", "argument", "values"),
+    [
+        (odd.SCALES, "reward", odd.SOUND_REWARDS),
+        (odd.THERMOSTAT, "emits", odd.EMITTED[:-1]),
+        (odd.BUFFERED, "reuses", (True, False)),
+    ],
+)
+async def test_reports_are_the_same_however_things_are_handed_out(
+    environment: str, argument: str, values: tuple[Any, ...]
+) -> None:
+    async def act(step: Step) -> list[int]:
+        # Looks at all observations at once, as a request to the gateway does.
+        return [int(np.asarray(observation)[0] > 0) for observation in step.observations]
+
+    reports = []
+    for value in values:
+        environments: list[Environment] = []
+        make_environments(recipe(environment, kwargs={argument: value}), 3, environments)
+        rollout = Rollout(environments, range(6), 0)
+        async for _ in rollout.play(act):
+            pass
+        reports.append(rollout.episodes)
+    assert all(report == reports[0] for report in reports)

@@ -77,10 +77,9 @@ def test_a_setting_is_given_once() -> None:
 
 
 def test_settings_go_where_rllib_takes_them() -> None:
-    groups = grouped(PPO, {"lr": 1.0, "fcnet_hiddens": [8], "min_time_s_per_iteration": 1, "clip_rewards": True})
+    groups = grouped(PPO, {"lr": 1.0, "fcnet_hiddens": [8], "min_time_s_per_iteration": 1})
     assert groups == {
         "training": {"lr": 1.0},
         MODEL: {"fcnet_hiddens": [8]},
         "reporting": {"min_time_s_per_iteration": 1},
-        "environment": {"clip_rewards": True},
     }

@@ -7,6 +7,7 @@ import pytest
 from services.trainer.api import validation
 from steersman.errors import InvalidArgumentError
 from steersman.v1.trainer_pb2 import Environment, RunSpec, StopCriteria
+from tests import odd_environments as odd
 from tests.integration.services.trainer import unusual_environments
 
 ONE = StopCriteria(iterations=1)
@@ -120,3 +121,36 @@ def test_recordings_are_for_algorithms_that_learn_from_them() -> None:
     asked.dataset = "/nowhere"
     with pytest.raises(InvalidArgumentError, match="cannot read the dataset '/nowhere'"):
         validation.check_request(asked)
+
+
+def room(**settings: list[list[int]] | list[int]) -> RunSpec:
+    """Asks for a policy that sees nothing but a picture of 7 by 7."""
+    asked = spec(environment=odd.ROOM)
+    asked.environment.wrappers.add(path="tests.odd_environments:ImageOnly")
+    asked.settings.update(dict(settings))
+    return asked
+
+
+def test_pictures_too_small_for_rllibs_filters_are_refused_with_filters_that_work() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"such as --set 'conv_filters=\[\[16, 3, 2\], \[32, 3, 2\]\]'"):
+        validation.complete(room())
+    validation.complete(room(conv_filters=[[16, 3, 2], [32, 3, 2]]))
+    # Larger than the picture, which RLlib pads.
+    validation.complete(room(conv_filters=[[16, 9, 1], [32, 9, 1]]))
+
+
+def test_what_are_no_filters_is_refused_as_such() -> None:
+    with pytest.raises(InvalidArgumentError, match="conv_filters"):
+        validation.complete(room(conv_filters=[16, 3]))
+
+
+def test_parts_that_come_with_the_code_are_found_where_it_is() -> None:
+    asked = spec()
+    asked.callbacks.append("own_parts_of_somebody:Callbacks")
+    asked.connectors.env_to_module.add(path="own_parts_of_somebody:Piece")
+    with pytest.raises(InvalidArgumentError, match="cannot import 'own_parts_of_somebody"):
+        validation.complete(asked)
+    asked.code.working_dir = "/somewhere"
+    completed, _ = validation.complete(asked)
+    assert completed.connectors == asked.connectors
+    assert completed.callbacks == asked.callbacks

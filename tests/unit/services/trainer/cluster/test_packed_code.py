@@ -94,3 +94,52 @@ def test_steersmans_own_modules_stay_visible(project: Path, tmp_path: Path) -> N
     (project / "services").mkdir()
     with pytest.raises(InvalidArgumentError, match=r"does not hide Steersman's own modules, got .*'services'"):
         packed(tmp_path, working_dir=str(project))
+
+
+def linked_project(root: Path, *, loop: bool = False) -> Path:
+    """Makes a project whose assets are reached through links, some of which lead nowhere or back."""
+    shared, project = root / "shared", root / "project"
+    (shared / "maps" / "deep").mkdir(parents=True)
+    (shared / "maps" / "small.json").write_text("6")
+    (shared / "maps" / "deep" / "large.json").write_text("60")
+    (shared / "wind.json").write_text("0.1")
+    (project / "empty").mkdir(parents=True)
+    (project / "yard.py").write_text("MAP = 'maps/small.json'")
+    (project / "straße 1.txt").write_text("gruess")
+    (project / ".gitignore").write_text("maps/\n*.json\n")
+    (project / "maps").symlink_to(Path("../shared/maps"))
+    (project / "wind.json").symlink_to(Path("../shared/wind.json"))
+    (project / "dangling").symlink_to(Path("../nowhere"))
+    if loop:
+        (project / "loop").symlink_to(Path())
+        (shared / "maps" / "back").symlink_to(project)
+    return project
+
+
+LINKED = {
+    ".gitignore",
+    "empty/",
+    "maps/deep/large.json",
+    "maps/small.json",
+    "straße 1.txt",
+    "wind.json",
+    "yard.py",
+}
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_what_is_behind_links_comes_along_and_so_do_empty_folders(loop: bool, tmp_path: Path) -> None:
+    project = linked_project(tmp_path, loop=loop)
+    assert names(packed(tmp_path / "kept", working_dir=str(project)).working_dir) == LINKED
+    there = Path(unpack_code(Code(working_dir=str(project)), tmp_path / "kept").working_dir)
+    assert (there / "empty").is_dir()
+    assert (there / "maps" / "small.json").read_text() == "6"
+    assert not (there / "maps").is_symlink()
+
+
+def test_a_change_behind_a_link_makes_another_package(tmp_path: Path) -> None:
+    project = linked_project(tmp_path)
+    first = packed(tmp_path / "kept", working_dir=str(project)).working_dir
+    assert packed(tmp_path / "kept", working_dir=str(project)).working_dir == first
+    (tmp_path / "shared" / "maps" / "small.json").write_text("8")
+    assert packed(tmp_path / "kept", working_dir=str(project)).working_dir != first

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 
 from services.trainer.environments.environment_spaces import EnvironmentSpaces
 from services.trainer.environments.recordings import open_dataset, read_episodes
-from steersman.errors import InvalidArgumentError
+from services.trainer.export.action_fit import fit_action, unfit_action
+from steersman.errors import InvalidArgumentError, SteersmanError
 from steersman.recording import record
+from tests import odd_environments as odd
 from tests import odd_names
 from tests.integration.services.trainer import unusual_environments
 from tests.integration.services.trainer.combinations import NESTED, NESTED_ACTION
@@ -53,6 +56,46 @@ def test_what_is_recorded_is_read(observations: Space[Any], actions: Space[Any],
             assert observations.contains(observation)
         for action in episode.get_actions():
             assert actions.contains(action)
+
+
+def test_an_environment_with_one_buffer_is_recorded_like_any_other(tmp_path: Path) -> None:
+    tables = []
+    for reuses in (True, False):
+        folder = tmp_path / str(reuses)
+        make = functools.partial(gymnasium.make, odd.BUFFERED, reuses=reuses)
+        record(make, folder, episodes=40, seed=3)
+        table = open_dataset(str(folder)).to_table().drop_columns(["eps_id"])
+        assert table["obs"] != table["new_obs"]
+        tables.append(table)
+    assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize("kind", odd.SOUND_REWARDS)
+def test_rewards_of_one_number_are_recorded(kind: str, tmp_path: Path) -> None:
+    made = record(lambda: gymnasium.make(odd.SCALES, reward=kind), tmp_path / kind, episodes=2, seed=3)
+    plain = record(lambda: gymnasium.make(odd.SCALES), tmp_path / "plain", episodes=2, seed=3)
+    assert made.mean_return == plain.mean_return
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gymnasium.make(odd.SCALES, reward="vector"), "a reward of one number"),
+        (lambda: gymnasium.make(odd.SCALES, reward="nan"), "a finite reward"),
+        (lambda: gymnasium.make(odd.THERMOSTAT, emits="late-nan"), "observations without NaN"),
+        (lambda: gymnasium.make(odd.ROOM), "to record, got Text"),
+    ],
+)
+def test_what_cannot_be_recorded_leaves_nothing(make: Any, message: str, tmp_path: Path) -> None:  # noqa: ANN401
+    with pytest.raises(SteersmanError, match=message):
+        record(make, tmp_path / "set", episodes=2)
+    assert not list((tmp_path / "set").iterdir())
+
+
+def test_an_action_that_cannot_move_is_learnt_from() -> None:
+    space = Box(np.array([-1.0, 0.5], np.float32), np.array([3.0, 0.5], np.float32))
+    assert unfit_action(space, np.array([2.0, 0.5], np.float32)).tolist() == [0.5, 0.0]
+    assert fit_action(space, np.array([0.5, 0.0], np.float32)).tolist() == [2.0, 0.5]
 
 
 class Clockwise:

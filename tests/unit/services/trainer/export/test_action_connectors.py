@@ -15,7 +15,7 @@ from ray.rllib.connectors.module_to_env import GetActions, NormalizeAndClipActio
 from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 
 from services.trainer.export.action_connectors import ActionStep, action_steps, action_transform
-from services.trainer.export.action_start import AddActionStart
+from services.trainer.export.action_fit import FitActions
 from steersman.errors import FailedPreconditionError
 
 TIMELESS = settings(deadline=None)
@@ -89,11 +89,11 @@ def test_each_part_of_an_action_has_steps_of_its_own() -> None:
     ],
 )
 def test_integers_start_where_the_space_does(space: Space[Any], batch: list[Any], expected: list[Any]) -> None:
-    assert apply(steps_of(AddActionStart(OBSERVATIONS, space), space), np.array(batch)).tolist() == expected
+    assert apply(steps_of(FitActions(OBSERVATIONS, space), space), np.array(batch)).tolist() == expected
 
 
 def test_a_missing_start_is_refused() -> None:
-    with pytest.raises(FailedPreconditionError, match="AddActionStart"):
+    with pytest.raises(FailedPreconditionError, match="FitActions"):
         action_steps(pipeline(Tuple((Discrete(2), Discrete(3, start=1))), GetActions()))
 
 
@@ -101,5 +101,5 @@ def test_unknown_piece_is_refused_with_what_to_do() -> None:
     class Mystery(GetActions):  # type: ignore[misc] # RLlib has no types
         """Could compute anything."""
 
-    with pytest.raises(FailedPreconditionError, match="Mystery: expected only AddActionStart"):
+    with pytest.raises(FailedPreconditionError, match="Mystery: expected only FitActions"):
         action_steps(pipeline(Discrete(2), Mystery()))

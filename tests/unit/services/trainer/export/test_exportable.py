@@ -39,7 +39,7 @@ def test_supported(observations: gymnasium.Space[Any], actions: gymnasium.Space[
 
 
 def test_observations_that_are_not_are_named_with_their_place() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"observation space .* at a/0$"):
+    with pytest.raises(InvalidArgumentError, match=r"observation space .* at a/0; a wrapper of your own"):
         check_spaces(Dict({"a": Tuple((Text(5),))}), Discrete(2))
 
 

@@ -194,5 +194,7 @@ def test_unknown_piece_is_refused_with_what_to_do() -> None:
     class Mystery(MeanStdFilter):  # type: ignore[misc] # RLlib has no types
         """Could compute anything."""
 
-    with pytest.raises(FailedPreconditionError, match=r"Mystery: expected only FlattenObservations, .*;"):
+    with pytest.raises(
+        FailedPreconditionError, match=r"Mystery: expected only CountFromZero, FlattenObservations, .*;"
+    ):
         observation_steps(pipeline(placed(Mystery())))
