@@ -120,21 +120,22 @@ class Channel:
             return self._connection
 
     async def _connect(self) -> ClientConnection:
-        reason = ""
         connection = None
         try:
             async with asyncio.timeout(self._connect_seconds):
                 connection = await self._opened()
-                await connection.greeted
+                try:
+                    await connection.greeted
+                except BaseException:
+                    # Also where the caller has given up: nobody else knows of this connection.
+                    connection.transport.abort()
+                    raise
                 return connection
         except TimeoutError:
             # gRPC's own words for it, which those who explain failures know.
             reason = "it takes too long" if connection is None else "timeout before receiving SETTINGS frame"
         except OSError as error:
             reason = str(error) if error.errno is None or isinstance(error, ssl.SSLError) else os.strerror(error.errno)
-        finally:
-            if reason and connection is not None:
-                connection.transport.abort()
         raise CallError(Status.UNAVAILABLE, f"failed to connect to {self._target}: {reason}")
 
     async def _opened(self) -> ClientConnection:

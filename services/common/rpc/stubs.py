@@ -123,10 +123,8 @@ class StubStream(Generic[_Request, _Response]):
 
     def write_now(self, request: _Request) -> bool:
         """Sends a request if there is room, without waiting; tells whether it did."""
-        if not self._opening.done() or self._opening.cancelled() or self._opening.exception() is not None:
-            return False
-        stream = self._opening.result()
-        if stream.done or stream.is_full:
+        stream = self._running()
+        if stream is None or stream.is_full:
             return False
         stream.send_now(self._serialize(request))
         return True
@@ -169,10 +167,17 @@ class StubStream(Generic[_Request, _Response]):
         """Ends the call; tells whether it had not ended before."""
         if not self._opening.done():
             return self._opening.cancel()
-        if self._opening.cancelled() or self._opening.exception() is not None or self._opening.result().done:
-            return False
-        self._opening.result().cancel()
-        return True
+        stream = self._running()
+        if stream is not None:
+            stream.cancel()
+        return stream is not None
+
+    def _running(self) -> Stream | None:
+        """Gives the stream if there is a connection, and it has not ended."""
+        opening = self._opening
+        if not opening.done() or opening.cancelled() or opening.exception() is not None or opening.result().done:
+            return None
+        return opening.result()
 
     async def _opened(self) -> Stream:
         try:

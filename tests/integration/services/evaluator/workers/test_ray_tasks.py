@@ -37,7 +37,11 @@ class Beating(CartPoleEnv):
     def step(self, action):
         observation, reward, _, _, info = super().step(action)
         # Ray's own processes have it, and those of the evaluator have not.
-        self._path.write_text(f"{time.time()} {os.getpid()} {'ray' in sys.modules}")
+        said = f"{time.time()} {os.getpid()} {'ray' in sys.modules}"
+        # Whole at any moment, also when this process is killed while it writes.
+        new = self._path.with_suffix(".new")
+        new.write_text(said)
+        new.replace(self._path)
         if self._hangs:
             time.sleep(3600)
         return self.reset()[0], reward, False, False, info
@@ -120,10 +124,10 @@ def test_cancelling_stops_tasks_at_once(evaluator: evaluator_pb2_grpc.EvaluatorS
 def until_read(beat: Path) -> list[str]:
     """Waits until the environment has said how it is, and reads that whole."""
     deadline = time.monotonic() + 60
-    while len(words := beat.read_text().split() if beat.exists() else []) < 3:
+    while not beat.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    return words
+    return beat.read_text().split()
 
 
 def test_an_environment_that_hangs_in_a_task_ends_the_evaluation(
