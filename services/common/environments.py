@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium
 
-from services.common.structs import plain_values
+from steersman.arguments import kwargs_of
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
@@ -40,7 +40,7 @@ def make_environment(
             cannot be found or cannot be put around it.
         FailedPreconditionError: If it needs a package that is not installed; names the extra where it is one of ours.
     """
-    kwargs = plain_values(environment.kwargs)
+    kwargs = kwargs_of(environment)
     check_registered(environment.id)
     try:
         # Whether an environment keeps to Gymnasium's rules was checked when the run was asked for; not in every step.
@@ -89,7 +89,7 @@ def check_registered(environment_id: str) -> None:
 
 
 def _wrapped(made: Environment, wrapper: trainer_pb2.EnvironmentWrapper) -> Environment:
-    kwargs = plain_values(wrapper.kwargs)
+    kwargs = kwargs_of(wrapper)
     try:
         wrapped = _found(wrapper.path)(made, **kwargs)
     except SteersmanError:

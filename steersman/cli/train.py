@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from google.protobuf import json_format
 
+from steersman.arguments import from_text, set_kwargs
 from steersman.cli import panels
 from steersman.cli.connection import call_seconds, configured, connect, numbers_that_fit
 from steersman.cli.output import JsonOption, note, plain, print_json, progress, say
@@ -64,7 +65,8 @@ def train(
         typer.Option(
             "--environment-set",
             metavar="NAME=VALUE",
-            help="Argument of the environment; may be repeated.",
+            help="Argument of the environment, as JSON where it can be: 10.0 is a float, 10 a whole number; may be "
+            "repeated.",
             rich_help_panel=panels.ENVIRONMENT,
         ),
     ] = None,
@@ -246,7 +248,7 @@ def train(
             ),
         )
     json_format.ParseDict(parse_settings(setting or []), spec.settings)
-    json_format.ParseDict(parse_settings(environment_setting or []), spec.environment.kwargs)
+    set_kwargs(spec.environment, parse_settings(environment_setting or []))
     spec.environment.wrappers.extend(map(parse_wrapper, wrapper or []))
     if working_dir or py_module:
         spec.code.working_dir = here_or_uri(working_dir)
@@ -307,8 +309,8 @@ def parse_wrapper(text: str) -> trainer_pb2.EnvironmentWrapper:
     path, brace, arguments = text.partition("{")
     wrapper = trainer_pb2.EnvironmentWrapper(path=path.strip())
     try:
-        json_format.Parse(brace + arguments if brace else "{}", wrapper.kwargs)
-    except json_format.ParseError as error:
+        set_kwargs(wrapper, from_text(brace + arguments))
+    except InvalidArgumentError as error:
         raise InvalidArgumentError(f'expected a wrapper like module:Name{{"key": 1}}, got {text!r}: {error}') from None
     return wrapper
 

@@ -15,6 +15,7 @@ from services.trainer.export.bundle_export import export_bundle, load_checkpoint
 from services.trainer.job import greedy
 from services.trainer.job.trial_callback import steps_of
 from steersman.recording import record
+from steersman.v1.common_pb2 import TrainedEnvironment
 from steersman.v1.trainer_pb2 import RunSpec
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
@@ -71,7 +72,7 @@ def test_an_iteration_with_the_defaults(algorithm: Algorithm, environment: str, 
     bundle = export_bundle(
         load_checkpoint(tmp_path / "checkpoint"),
         tmp_path / "bundle",
-        environment_id=environment,
+        environment=TrainedEnvironment(id=environment),
         algorithm=algorithm.name,
         provenance={},
     )
