@@ -122,7 +122,6 @@ def test_what_cannot_be_recorded_is_refused(wrong: trainer_pb2.Environment, word
 
 def test_people_read_the_environment_in_a_line() -> None:
     assert described(TRAINED) == (
-        "Pendulum-v1(g=5.0, max_episode_steps=100) in "
-        "gymnasium.wrappers:RescaleAction(max_action=1.0, min_action=-1.0)"
+        "Pendulum-v1(g=5.0, max_episode_steps=100) in gymnasium.wrappers:RescaleAction(max_action=1.0, min_action=-1.0)"
     )
     assert described(environment("CartPole-v1")) == "CartPole-v1"
