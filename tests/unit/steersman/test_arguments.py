@@ -57,7 +57,7 @@ def test_those_who_read_no_text_get_doubles() -> None:
     arguments.set_kwargs(environment, RAMP | {"huge": 10**400})
     assert environment.kwargs["start"] == 10.0
     assert environment.kwargs["serial"] == 9007199254740992
-    assert environment.kwargs["limits"]["steps"] == 20
+    assert environment.kwargs.fields["limits"].struct_value["steps"] == 20
     assert environment.kwargs["huge"] == str(10**400)
 
 
@@ -78,7 +78,7 @@ def test_those_who_write_no_text_are_read_as_before() -> None:
     ],
 )
 def test_what_cannot_travel_is_refused_by_name(value: object, words: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="'a.b'") as error:
+    with pytest.raises(InvalidArgumentError, match=r"'a\.b'") as error:
         arguments.to_text({"a": {"b": value}})
     assert words in str(error.value)
 

@@ -12,7 +12,7 @@ from services.common.code import pack_code
 from services.evaluator.judge.archive import Archive
 from steersman.arguments import from_text, set_kwargs
 from steersman.environment_choice import recorded
-from steersman.v1 import common_pb2, evaluator_pb2, trainer_pb2
+from steersman.v1 import common_pb2, evaluator_pb2, evaluator_pb2_grpc, trainer_pb2
 from tests.bundles import write_linear_bundle
 from tests.gateways import GatewayProcess, attached_replica
 from tests.integration.services.evaluator.serving import evaluator, report_of
@@ -103,10 +103,11 @@ async def test_code_of_the_training_is_found_or_asked_for(
         assert "with other code (SHA-256" in report.environment_difference
 
 
-async def decision_of(stub: object, request: evaluator_pb2.GateRequest) -> evaluator_pb2.GateDecision:
-    *_, last = [event async for event in stub.Gate(request)]  # type: ignore[attr-defined] # the evaluator's stub
-    decision: evaluator_pb2.GateDecision = last.decision
-    return decision
+async def decision_of(
+    stub: evaluator_pb2_grpc.EvaluatorServiceAsyncStub, request: evaluator_pb2.GateRequest
+) -> evaluator_pb2.GateDecision:
+    *_, last = [event async for event in stub.Gate(request)]
+    return last.decision
 
 
 async def test_the_gate_plays_new_episodes_where_the_candidate_was_trained(
@@ -134,12 +135,12 @@ async def test_the_gate_plays_new_episodes_where_the_candidate_was_trained(
             assert (Path(decision.comparison.artifact_uri) / "episodes.parquet").exists()
         assert decisions[0].comparison.seed != decisions[1].comparison.seed
 
-        for wrong, words in (
-            ({"candidate": "gated", "than": "1"}, "like gated:8 or gated@candidate, got 'gated'"),
-            ({"candidate": "gated:2", "than": ""}, "expected what the candidate has to be better than"),
-            ({"candidate": "gated:2", "than": "2"}, "a candidate that is not '2' already"),
+        for candidate, than, words in (
+            ("gated", "1", "like gated:8 or gated@candidate, got 'gated'"),
+            ("gated:2", "", "expected what the candidate has to be better than"),
+            ("gated:2", "2", "a candidate that is not '2' already"),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as error:
-                await decision_of(stub, evaluator_pb2.GateRequest(**wrong))
+                await decision_of(stub, evaluator_pb2.GateRequest(candidate=candidate, than=than))
             assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert words in (error.value.details() or "")

@@ -110,7 +110,7 @@ class Ramp(gymnasium.Env[Any, Any]):
 
 
 def test_arguments_keep_their_types_on_the_way_to_the_environment() -> None:
-    gymnasium.register("Ramp-v0", Ramp)
+    gymnasium.register("Ramp-v0", f"{__name__}:Ramp")
     limits = {"low": -50.0, "high": 50.0, "steps": 20}
     ramp = Environment(id="Ramp-v0")
     set_kwargs(

@@ -154,8 +154,9 @@ def test_a_comparison_is_a_table_or_json(steersman: CommandLine, services: Servi
 def test_bounds_are_handed_on(steersman: CommandLine, services: Services) -> None:
     steersman("promote", "cartpole:8", "--if-better-than", "7", "--return-bounds", "0,500")
     assert "right for any differences" in steersman("compare", "cartpole:8", "random", "--return-bounds=-5,5.5").output
-    asked = [*services.judged, *services.compared]
-    assert [(each.return_bounds.low, each.return_bounds.high) for each in asked] == [(0, 500), (-5, 5.5)]
+    (judged,), (compared,) = services.judged, services.compared
+    assert (judged.return_bounds.low, judged.return_bounds.high) == (0, 500)
+    assert (compared.return_bounds.low, compared.return_bounds.high) == (-5, 5.5)
     for text in ("500", "a,b"):
         result = steersman("compare", "cartpole:8", "random", "--return-bounds", text)
         assert f"expected bounds of returns like 0,500, got {text!r}" in result.errors
