@@ -37,6 +37,10 @@ _KNOWN_SECONDS = 5.0
 """So long a gateway may take to hear of a version that another one was told of."""
 
 _POLL_SECONDS = 0.5
+_LONGEST_REASON = 1000
+"""Characters of a reason that the audit trail takes."""
+
+_LONGEST_PLACE = 300
 _CALL_SECONDS = 30.0
 
 _VERDICTS = {
@@ -107,14 +111,19 @@ def reason_of(comparison: evaluator_pb2.Comparison) -> str:
     environment = trainer_pb2.Environment(
         id=policy.environment_id, kwargs_json=policy.environment_kwargs_json, wrappers=policy.wrappers
     )
+    place = described(environment)
+    if len(place) > _LONGEST_PLACE:
+        place = f"{place[:_LONGEST_PLACE]}..."
     reason = (
-        f"{policy.policy}:{policy.version} against {baseline.policy}:{baseline.version} in {described(environment)}: "
+        f"{policy.policy}:{policy.version} against {baseline.policy}:{baseline.version} in {place}: "
         f"{_VERDICTS[comparison.verdict]}; difference {comparison.difference:+.3g} (interval {interval.low:+.3g} to "
         f"{interval.high:+.3g}) over {comparison.pairs} episodes on the same seeds from {comparison.seed} on, mean "
         f"returns {policy.mean:.2f} and {baseline.mean:.2f}"
     )
     notes = [note for note in (policy.environment_difference, baseline.environment_difference) if note]
-    return f"{reason} ({'; '.join(notes)})" if notes else reason
+    if notes:
+        reason += f" ({'; '.join(notes)})"
+    return reason if len(reason) <= _LONGEST_REASON else f"{reason[: _LONGEST_REASON - 3]}..."
 
 
 def _comparison(
