@@ -22,6 +22,7 @@ from services.common.bundle import Bundle
 from services.policy.runtime import PolicyRuntime
 from services.trainer.export.bundle_export import TrainedPolicy, export_bundle
 from steersman import spaces, tensors
+from steersman.v1.common_pb2 import TrainedEnvironment
 
 _VECTOR = gymnasium.spaces.Box(-5.0, 5.0, (4,), np.float32)
 _IMAGE = gymnasium.spaces.Box(0.0, 1.0, (84, 84, 4), np.float32)
@@ -77,7 +78,7 @@ def make_policy(kind: str, folder: Path) -> Policy:
         config.build_env_to_module_connector(spaces=given),
         config.build_module_to_env_connector(spaces=given),
     )
-    bundle = export_bundle(trained, folder, environment_id="", algorithm="PPO", provenance={})
+    bundle = export_bundle(trained, folder, environment=TrainedEnvironment(), algorithm="PPO", provenance={})
     return Policy(trained, bundle)
 
 

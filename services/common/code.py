@@ -7,8 +7,11 @@ import io
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from google.protobuf import json_format
 
 from services.common.files import write_whole
 from services.common.local_path import is_text, local_path
@@ -19,9 +22,14 @@ from steersman.v1 import trainer_pb2
 LARGEST_PACKAGE = 100 * 1024 * 1024
 """Bytes of a package; Ray's own limit for what is uploaded to its head."""
 
+LARGEST_UNPACKED = 10 * LARGEST_PACKAGE
+"""Bytes of a package's files."""
+
 _LEFT_OUT = frozenset({".git", ".venv", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"})
 _OURS = ("services", "steersman")
 _MSDOS_FOLDER = 0x10
+_PIECE = 1024 * 1024
+_KEPT = ".code.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -33,7 +41,8 @@ def pack_code(code: trainer_pb2.Code, folder: Path) -> trainer_pb2.Code:
         folder: Where packages are kept, under names that stand for their content.
 
     Returns:
-        The same with the packages' paths, absolute, instead of those of folders and of `file:` URIs. Other URIs stay.
+        The same with the packages' paths, absolute, instead of those of folders and of `file:` URIs, and their digest.
+        Other URIs stay.
 
     Raises:
         InvalidArgumentError: If there is no such folder, it is too large, or it would hide Steersman's own modules.
@@ -42,7 +51,75 @@ def pack_code(code: trainer_pb2.Code, folder: Path) -> trainer_pb2.Code:
     if code.working_dir:
         packed.working_dir = _packed(code.working_dir, folder, is_module=False)
     packed.py_modules.extend(_packed(path, folder, is_module=True) for path in code.py_modules)
+    packed.sha256 = _digest(packed)
+    _remember(packed, folder)
     return packed
+
+
+def kept_code(sha256: str, folders: Iterable[Path]) -> trainer_pb2.Code | None:
+    """Finds code that was packed before, by its digest; None if there is none.
+
+    Args:
+        sha256: The digest.
+        folders: Where packages are kept; see `pack_code`.
+    """
+    for folder in folders:
+        try:
+            code = json_format.Parse((folder / f"{sha256}{_KEPT}").read_text(), trainer_pb2.Code())
+        except (OSError, json_format.ParseError):
+            continue
+        packages = [path for path in (code.working_dir, *code.py_modules) if path]
+        if all(Path(path).is_file() for path in packages):
+            return code
+    return None
+
+
+def _digest(packed: trainer_pb2.Code) -> str:
+    """Gives the digest of packages: of names and contents, since packing the same twice may give other bytes."""
+    digest = hashlib.sha256()
+    for kind, path in (("working_dir", packed.working_dir), *(("py_module", path) for path in packed.py_modules)):
+        if not path:
+            continue
+        digest.update(f"{kind}\0".encode())
+        if "://" in path:
+            digest.update(f"{path}\0".encode())
+            continue
+        for name, content in _contents(path):
+            digest.update(f"{name}\0{content}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _contents(package: str) -> list[tuple[str, str]]:
+    """Gives the names of a package's files in order, and the SHA-256 of what is in each."""
+    try:
+        with zipfile.ZipFile(package) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if sum(entry.file_size for entry in entries) > LARGEST_UNPACKED:
+                raise InvalidArgumentError(
+                    f"expected code of at most {LARGEST_UNPACKED // 2**20} MiB unpacked, got more in {quoted(package)}"
+                )
+            found = []
+            for entry in sorted(entries, key=lambda each: each.filename):
+                content = hashlib.sha256()
+                with archive.open(entry) as file:
+                    while piece := file.read(_PIECE):
+                        content.update(piece)
+                found.append((entry.filename, content.hexdigest()))
+            return found
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise InvalidArgumentError(f"cannot unpack the code {quoted(package)}: {error}") from error
+
+
+def _remember(packed: trainer_pb2.Code, folder: Path) -> None:
+    """Leaves word of packages where `kept_code` finds it, whole or not at all.
+
+    Not where something is to be fetched: what a URI names may have changed when it is looked for.
+    """
+    if any("://" in path for path in (packed.working_dir, *packed.py_modules)):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json_format.MessageToJson(packed, preserving_proto_field_name=True)
+    write_whole(folder / f"{packed.sha256}{_KEPT}", text.encode())
 
 
 def _packed(given: str, folder: Path, *, is_module: bool) -> str:
@@ -97,7 +174,7 @@ def _zipped(folder: Path, root: Path) -> bytes:
                 archive.writestr(_entry(f"{name.as_posix()}/", path), b"")
                 continue
             size += path.stat().st_size
-            if size > 10 * LARGEST_PACKAGE:
+            if size > LARGEST_UNPACKED:
                 raise InvalidArgumentError(f"expected a folder of code, got {str(folder)!r} with over 1000 MiB in it")
             archive.writestr(_entry(name.as_posix(), path), path.read_bytes())
     return buffer.getvalue()

@@ -13,7 +13,7 @@ import gymnasium
 from services.common.causes import in_words
 from services.common.learning_wrappers import check_wrappers
 from services.common.raw_rewards import RawRewards, RewardMeter
-from services.common.structs import plain_values
+from steersman.arguments import kwargs_of
 from steersman.checked_environment import CheckedEnvironment
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
 from steersman.quoting import quoted
@@ -55,7 +55,7 @@ def make_environment(environment: trainer_pb2.Environment) -> Environment:
 
 
 def _bare(environment: trainer_pb2.Environment) -> Environment:
-    kwargs = plain_values(environment.kwargs)
+    kwargs = kwargs_of(environment)
     check_registered(environment.id)
     try:
         # Whether an environment keeps to Gymnasium's rules was checked when the run was asked for; not in every step.
@@ -111,7 +111,7 @@ def check_registered(environment_id: str) -> None:
 
 
 def _wrapped(made: Environment, wrapper: trainer_pb2.EnvironmentWrapper) -> Environment:
-    kwargs = plain_values(wrapper.kwargs)
+    kwargs = kwargs_of(wrapper)
     try:
         wrapped = _found(wrapper.path)(made, **kwargs)
     except SteersmanError:

@@ -10,11 +10,16 @@ import jsonschema
 from google.protobuf import json_format
 
 from steersman import spaces
+from steersman.environment_choice import check_recordable
 from steersman.errors import InvalidArgumentError
+from steersman.quoting import quoted
 from steersman.v1 import common_pb2
 
-FORMAT = 2
-"""Version of the bundle's format. A reader refuses any other."""
+FORMAT = 3
+"""Version of the bundle's format that is written."""
+
+FORMATS = (2, 3)
+"""Versions that are read. Format 2 has no environment in its spec, only the environment's id."""
 
 _SCHEMA = json.loads((Path(__file__).parent / "manifest.schema.json").read_text())
 _VALIDATOR = jsonschema.Draft202012Validator(_SCHEMA)
@@ -35,8 +40,9 @@ def read_manifest(text: bytes, path: Path) -> tuple[common_pb2.PolicySpec, dict[
         InvalidArgumentError: If it is not the manifest of a bundle.
     """
     manifest = _parse(text, path)
-    if isinstance(manifest, dict) and manifest.get("format", FORMAT) != FORMAT:
-        raise InvalidArgumentError(f"expected a bundle of format {FORMAT} in {path}, got {manifest['format']!r}")
+    if isinstance(manifest, dict) and manifest.get("format", FORMAT) not in FORMATS:
+        formats = " or ".join(map(str, FORMATS))
+        raise InvalidArgumentError(f"expected a bundle of format {formats} in {path}, got {manifest['format']!r}")
     error = jsonschema.exceptions.best_match(_VALIDATOR.iter_errors(manifest))
     if error is not None:
         raise InvalidArgumentError(f"{path} is not a bundle's manifest: at {error.json_path}: {_shortened(error)}")
@@ -56,8 +62,11 @@ def check_spec(spec: common_pb2.PolicySpec) -> None:
     """Checks what a schema cannot: that the parts of a spec go together.
 
     Raises:
-        InvalidArgumentError: If the tensors are not those of the spaces, or inputs share a name.
+        InvalidArgumentError: If the tensors are not those of the spaces, inputs share a name, or the environment is
+            none that may be played.
     """
+    if spec.HasField("environment"):
+        _check_environment(spec)
     observation = spaces.tensor_specs(spec.observation_space, spaces.OBSERVATION)
     given = list(spec.observation_tensors)
     if given and given[-1].name == spaces.PREVIOUS_REWARD:
@@ -77,6 +86,16 @@ def check_spec(spec: common_pb2.PolicySpec) -> None:
         raise InvalidArgumentError(
             f"expected {len(spec.action_tensors)} action distributions, got {len(spec.action_distributions)}"
         )
+
+
+def _check_environment(spec: common_pb2.PolicySpec) -> None:
+    environment = spec.environment
+    if environment.id != spec.environment_id:
+        raise InvalidArgumentError(
+            f"expected the environment {quoted(spec.environment_id)} as environment_id says, got "
+            f"{quoted(environment.id)}"
+        )
+    check_recordable(environment)
 
 
 def _parse(text: bytes, path: Path) -> Any:  # noqa: ANN401 - any JSON value

@@ -35,6 +35,7 @@ async def run() -> None:
         chosen.environment_step_seconds,
         tuple(chosen.evaluator_modules),
         chosen.var_dir / "evaluator_code",
+        chosen.var_dir / "code",
         chosen.ray_address,
     )
     archive = Archive(chosen.var_dir / "evaluations", chosen.mlflow_url)

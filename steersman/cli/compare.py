@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from google.protobuf import json_format
 
 from steersman.cli import panels
 from steersman.cli.connection import configured, connect, events, numbers_that_fit
 from steersman.cli.episode_limits import LongestEpisodeOption, LongestSecondsOption
 from steersman.cli.evaluate import show_progress
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
-from steersman.cli.own_code import PyModuleOption, WorkingDirOption, WrapperOption, add_own_code
-from steersman.cli.train import parse_settings
+from steersman.cli.own_code import (
+    AsGivenOption,
+    EnvironmentOption,
+    EnvironmentSetOption,
+    PyModuleOption,
+    WorkingDirOption,
+    WrapperOption,
+    add_environment,
+    code_from,
+    environment_rows,
+)
 from steersman.errors import InternalError, InvalidArgumentError
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 
@@ -44,19 +52,9 @@ def compare(
     policy: Annotated[str, typer.Argument(metavar="POLICY[:VERSION]", help="Which policy may be better.")],
     baseline: Annotated[str, typer.Argument(metavar="BASELINE", help='Than which one; or "random" or "constant".')],
     episodes: Annotated[int, typer.Option(min=1, help="Episodes that each plays; at most, if sequential.")] = 100,
-    environment: Annotated[
-        str,
-        typer.Option(help="Gymnasium id. Default: the one that it was trained in.", rich_help_panel=panels.ENVIRONMENT),
-    ] = "",
-    environment_setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--environment-set",
-            metavar="NAME=VALUE",
-            help="Argument of the environment; may be repeated.",
-            rich_help_panel=panels.ENVIRONMENT,
-        ),
-    ] = None,
+    environment: EnvironmentOption = "",
+    environment_setting: EnvironmentSetOption = None,
+    as_given: AsGivenOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Both play episode i after a reset with seed + i.")] = 0,
     sequential: Annotated[
         bool,
@@ -88,7 +86,6 @@ def compare(
         request = evaluator_pb2.CompareRequest(
             policy=policy,
             baseline=baseline,
-            environment_id=environment,
             episodes=episodes,
             seed=seed,
             sequential=sequential,
@@ -96,9 +93,9 @@ def compare(
             return_bounds=parse_bounds(return_bounds),
             longest_episode_steps=longest_episode,
             longest_seconds=longest_seconds,
+            code=code_from(working_dir, py_module),
         )
-    add_own_code(request, wrapper, working_dir, py_module)
-    json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)
+    add_environment(request, environment, environment_setting, wrapper, as_given=as_given)
     comparison = run_comparison(request)
     if as_json:
         print_json(plain(comparison))
@@ -139,16 +136,23 @@ def run_comparison(request: evaluator_pb2.CompareRequest) -> evaluator_pb2.Compa
 def print_comparison(comparison: evaluator_pb2.Comparison) -> None:
     """Prints a comparison as a table."""
     policy, baseline = comparison.policy, comparison.baseline
-    rows = [
+    rows: list[tuple[str, object]] = [
         ("policy", f"{_name(policy)}, mean return {policy.mean:.2f}"),
         ("baseline", f"{_name(baseline)}, mean return {baseline.mean:.2f}"),
-        ("environment", policy.environment_id),
-        ("episodes", f"{comparison.pairs} each, on the same seeds"),
+        *environment_rows(policy),
+        *(
+            [("not the baseline's", baseline.environment_difference)]
+            if baseline.environment_difference and baseline.environment_difference != policy.environment_difference
+            else []
+        ),
+        ("episodes", f"{comparison.pairs} each, on the same seeds from {comparison.seed} on"),
         ("difference", difference_in_words(comparison)),
         ("probability of improvement", f"{100 * comparison.probability_of_improvement:.1f}%"),
         ("verdict", verdict_in_words(comparison)),
         ("interval", _METHODS[comparison.interval_method]),
     ]
+    if comparison.artifact_uri:
+        rows.append(("kept in", comparison.artifact_uri))
     print_table("Comparison", ("", ""), rows, "")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
-from google.protobuf import json_format
 
+from steersman.arguments import from_text, set_kwargs
 from steersman.cli import panels
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
+
+_Named = TypeVar("_Named", trainer_pb2.Connector, trainer_pb2.EnvironmentWrapper)
 
 NormalizeOption = Annotated[
     bool,
@@ -76,12 +78,24 @@ def parse_connector(text: str) -> trainer_pb2.Connector:
     Raises:
         InvalidArgumentError: If what is behind the name is no JSON object.
     """
+    return with_arguments(text, trainer_pb2.Connector(), "a connector like module:Class")
+
+
+def with_arguments(text: str, into: _Named, expected: str) -> _Named:
+    """Reads PACKAGE.MODULE:NAME, with JSON of arguments behind it where there are any.
+
+    Args:
+        text: What was given.
+        into: Gets the path and the arguments.
+        expected: What to say if it is something else.
+
+    Raises:
+        InvalidArgumentError: If what is behind the name is no JSON object.
+    """
     path, brace, arguments = text.partition("{")
-    connector = trainer_pb2.Connector(path=path.strip())
+    into.path = path.strip()
     try:
-        json_format.Parse(brace + arguments if brace else "{}", connector.kwargs)
-    except json_format.ParseError as error:
-        raise InvalidArgumentError(
-            f'expected a connector like module:Class{{"key": 1}}, got {text!r}: {error}'
-        ) from None
-    return connector
+        set_kwargs(into, from_text(brace + arguments))
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f'expected {expected}{{"key": 1}}, got {text!r}: {error}') from None
+    return into

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import grpc
 import typer
-from google.protobuf import json_format
 from rich.progress import Progress, TaskID
 
 from steersman.cli import panels
@@ -17,10 +16,19 @@ from steersman.cli.connection import configured, connect, events, numbers_that_f
 from steersman.cli.disturbances import parse_disturbance, print_curves
 from steersman.cli.episode_limits import LongestEpisodeOption, LongestSecondsOption
 from steersman.cli.output import JsonOption, plain, print_json, print_table, progress
-from steersman.cli.own_code import PyModuleOption, WorkingDirOption, WrapperOption, add_own_code
+from steersman.cli.own_code import (
+    AsGivenOption,
+    EnvironmentOption,
+    EnvironmentSetOption,
+    PyModuleOption,
+    WorkingDirOption,
+    WrapperOption,
+    add_environment,
+    code_from,
+    environment_rows,
+)
 from steersman.cli.shadow import evaluate_shadow
 from steersman.cli.suite import read_suite, run_suite
-from steersman.cli.train import parse_settings
 from steersman.errors import InternalError, InvalidArgumentError
 from steersman.v1 import evaluator_pb2, evaluator_pb2_grpc
 
@@ -33,19 +41,9 @@ def evaluate(
         str, typer.Argument(metavar="POLICY[:VERSION]", help="Which policy; none with --suite.", show_default=False)
     ] = "",
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to play.")] = 20,
-    environment: Annotated[
-        str,
-        typer.Option(help="Gymnasium id. Default: the one that it was trained in.", rich_help_panel=panels.ENVIRONMENT),
-    ] = "",
-    environment_setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--environment-set",
-            metavar="NAME=VALUE",
-            help="Argument of the environment; may be repeated.",
-            rich_help_panel=panels.ENVIRONMENT,
-        ),
-    ] = None,
+    environment: EnvironmentOption = "",
+    environment_setting: EnvironmentSetOption = None,
+    as_given: AsGivenOption = False,
     num_environments: Annotated[
         int, typer.Option(min=0, help="Environments side by side; 0: up to 64.", rich_help_panel=panels.RESOURCES)
     ] = 0,
@@ -157,7 +155,6 @@ def evaluate(
     with numbers_that_fit():
         request = evaluator_pb2.EvaluateRequest(
             policy=policy,
-            environment_id=environment,
             episodes=episodes,
             num_environments=num_environments,
             seed=seed,
@@ -170,9 +167,9 @@ def evaluate(
             disturbances=map(parse_disturbance, disturb or []),
             longest_episode_steps=longest_episode,
             longest_seconds=longest_seconds,
+            code=code_from(working_dir, py_module),
         )
-    add_own_code(request, wrapper, working_dir, py_module)
-    json_format.ParseDict(parse_settings(environment_setting or []), request.environment_kwargs)
+    add_environment(request, environment, environment_setting, wrapper, as_given=as_given)
     with connect("evaluator", configured().evaluator_address) as channel:
         stub = evaluator_pb2_grpc.EvaluatorServiceStub(channel)
         report = watch_evaluation(stub, request, partial=functools.partial(_print, as_json=as_json))
@@ -239,7 +236,7 @@ def print_report(report: evaluator_pb2.EvaluationReport) -> None:
     interval, latency = report.mean_interval, report.action_latency_milliseconds
     rows: list[tuple[str, object]] = [
         ("policy", f"{report.policy}:{report.version}"),
-        ("environment", report.environment_id),
+        *environment_rows(report),
         ("episodes", f"{len(report.episodes)}{', partial: ' + report.problem if report.partial else ''}"),
         ("mean return", f"{report.mean:.2f} (95% interval {interval.low:.2f} to {interval.high:.2f})"),
         ("median", f"{report.median:.2f}"),

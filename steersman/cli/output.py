@@ -20,6 +20,11 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from steersman.arguments import from_text
+
+_TEXT = "kwargs_json"
+"""What the names of fields end with that hold arguments as JSON; those that hold a Struct end with "kwargs"."""
+
 console = Console()
 """For results, on standard output."""
 
@@ -136,6 +141,14 @@ def plain(message: Message) -> dict[str, Any]:
             fields[field.name] = [_plain(field, entry) for entry in value]
         else:
             fields[field.name] = _plain(field, value)
+    return _with_types(fields)
+
+
+def _with_types(fields: dict[str, Any]) -> dict[str, Any]:
+    """Puts arguments with the types of their numbers in the place of those without; see `steersman.arguments`."""
+    for name in [name for name in fields if name.endswith(_TEXT)]:
+        if text := fields.pop(name):
+            fields[name.removesuffix("_json")] = from_text(text)
     return fields
 
 

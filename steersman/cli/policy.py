@@ -14,6 +14,7 @@ from steersman import spaces, tensors
 from steersman.cli.connection import call_seconds, configured, connect
 from steersman.cli.output import JsonOption, console, plain, print_json, say
 from steersman.cli.timeout import with_timeout
+from steersman.environment_choice import described, trained_in
 from steersman.errors import NotFoundError
 from steersman.policy_names import names_a_version, parse_address
 from steersman.v1 import common_pb2, policy_pb2, policy_pb2_grpc
@@ -51,9 +52,8 @@ def show(
         print_json({"policy": name} | plain(version) | {"provenance": provenance})
         return
     spec = version.spec
-    say(
-        f"{name}:{version.version} ({spec.algorithm or 'unknown algorithm'}, {spec.environment_id or 'no environment'})"
-    )
+    environment = described(trained_in(spec)) if spec.environment_id else "no environment"
+    say(f"{name}:{version.version} ({spec.algorithm or 'unknown algorithm'}, {environment})")
     _print_facts("Takes", _tensor_facts(spec.observation_tensors, spaces.describe(spec.observation_space)))
     if spec.state_tensors:
         _print_facts("Remembers", _tensor_facts(spec.state_tensors, "from step to step, zeros at first"))

@@ -14,16 +14,25 @@ import typer
 from steersman.cli import panels
 from steersman.cli.connection import configured, connection_to, explained
 from steersman.cli.episode_limits import LongestEpisodeOption, LongestSecondsOption
-from steersman.cli.output import JsonOption, note, print_json, progress, say
-from steersman.cli.train import parse_settings
-from steersman.client import DEFAULT_TIMEOUT_SECONDS, PolicyClient
+from steersman.cli.output import JsonOption, note, plain, print_json, progress, say
+from steersman.cli.own_code import AsGivenOption, EnvironmentSetOption, WrapperOption
+from steersman.cli.train import parse_settings, parse_wrapper
+from steersman.client import DEFAULT_TIMEOUT_SECONDS, PolicyClient, PolicyInfo
+from steersman.environment_choice import chosen, described, difference, takes_recorded
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.recording import LONGEST_EPISODE, Predictor
 from steersman.recording import record as record_episodes
+from steersman.v1 import common_pb2
 
 
 def record(
-    environment: Annotated[str, typer.Argument(help="Gymnasium id, such as CartPole-v1.")],
+    environment: Annotated[
+        str,
+        typer.Argument(
+            help="Gymnasium id, such as CartPole-v1. That of the environment that --policy was trained in stands for "
+            "just that one, with the same arguments and wrappers."
+        ),
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder for the dataset; made if it does not exist.")],
     policy: Annotated[
         str,
@@ -50,12 +59,22 @@ def record(
         ),
     ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Episode i is reset with seed + i.")] = 0,
-    environment_setting: Annotated[
+    environment_setting: EnvironmentSetOption = None,
+    as_given: AsGivenOption = False,
+    wrapper: WrapperOption = None,
+    working_dir: Annotated[
+        str,
+        typer.Option(
+            metavar="FOLDER",
+            help="Code of your own: a folder on this machine.",
+            rich_help_panel=panels.ENVIRONMENT,
+        ),
+    ] = "",
+    py_module: Annotated[
         list[str] | None,
         typer.Option(
-            "--environment-set",
-            metavar="NAME=VALUE",
-            help="Argument of the environment; may be repeated.",
+            metavar="FOLDER",
+            help="A Python package of your own, likewise; may be repeated.",
             rich_help_panel=panels.ENVIRONMENT,
         ),
     ] = None,
@@ -79,20 +98,30 @@ def record(
         raise FailedPreconditionError(
             f"recording needs the extra `record`: pip install 'steersman[record]' ({error})"
         ) from None
+    from steersman.cli.local_environment import enter_code, make_environment
+
     kwargs = parse_settings(environment_setting or [])
+    wrappers = [parse_wrapper(text) for text in wrapper or []]
+    enter_code(working_dir, py_module or [])
     try:
         with contextlib.ExitStack() as stack:
             player: Predictor | None = None
+            played, unlike = chosen(common_pb2.PolicySpec(), environment, kwargs, wrappers), ""
             if policy:
                 connection = connection_to(configured().gateway_address, DEFAULT_TIMEOUT_SECONDS)
                 stack.enter_context(explained())
-                player = stack.enter_context(PolicyClient(policy, connection=connection))
+                client = stack.enter_context(PolicyClient(policy, connection=connection))
+                player, info = client, client.describe()
+                played = chosen(info.spec, environment, kwargs, wrappers, as_given=as_given)
+                if not (working_dir or py_module):
+                    _check_code(info, environment, as_given=as_given)
+                unlike = difference(f"{info.name}:{info.version}", info.spec, played, None)
+            note(f"recording in {described(played)}{f'; {unlike}' if unlike else ''}")
             view = stack.enter_context(progress())
             task = view.add_task("recording", total=None)
             interrupted = stack.enter_context(_interrupted())
             made = record_episodes(
-                # Steersman's own checks, which are those of training and evaluation.
-                lambda: gymnasium.make(environment, disable_env_checker=True, **kwargs),
+                lambda: make_environment(played),
                 folder,
                 policy=player,
                 episodes=episodes,
@@ -114,6 +143,8 @@ def record(
                 "steps": made.steps,
                 "mean_return": made.mean_return,
                 "cut": made.cut,
+                "environment": plain(played),
+                "environment_difference": unlike,
             }
         )
     else:
@@ -141,3 +172,17 @@ def _interrupted() -> Iterator[threading.Event]:
     finally:
         if listens:
             signal.signal(signal.SIGINT, before)
+
+
+def _check_code(info: PolicyInfo, environment: str, *, as_given: bool) -> None:
+    """Checks that the environment that a version was trained in can be made without code.
+
+    Raises:
+        FailedPreconditionError: If it cannot.
+    """
+    wanted = info.spec.environment.code_sha256
+    if wanted and takes_recorded(info.spec, environment, as_given=as_given):
+        raise FailedPreconditionError(
+            f"{info.name}:{info.version} was trained in {environment!r} with code of its own (SHA-256 "
+            f"{wanted[:16]}...): give its folder with --working-dir or --py-module"
+        )

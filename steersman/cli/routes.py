@@ -8,16 +8,28 @@ from typing import Annotated
 
 import typer
 
+from steersman.arguments import set_kwargs
 from steersman.cli import panels
 from steersman.cli.changes import make_change
-from steersman.cli.compare import ReturnBoundsOption, difference_in_words, parse_bounds
+from steersman.cli.compare import ReturnBoundsOption, parse_bounds
 from steersman.cli.connection import call_seconds, configured, connect, numbers_that_fit
 from steersman.cli.deployments import route_in_words
-from steersman.cli.gate import evidence_of_improvement, reason
-from steersman.cli.output import JsonOption, RevisionOption, note, plain, print_json, print_table, say
+from steersman.cli.episode_limits import LongestEpisodeOption, LongestSecondsOption
+from steersman.cli.gate import evidence_of_improvement
+from steersman.cli.output import JsonOption, RevisionOption, plain, print_json, print_table, say
+from steersman.cli.own_code import (
+    AsGivenOption,
+    EnvironmentOption,
+    EnvironmentSetOption,
+    PyModuleOption,
+    WorkingDirOption,
+    WrapperOption,
+    code_from,
+)
+from steersman.cli.train import parse_settings, parse_wrapper
 from steersman.errors import InvalidArgumentError
 from steersman.policy_names import parse_address, parse_version
-from steersman.v1 import deployment_pb2, deployment_pb2_grpc
+from steersman.v1 import deployment_pb2, deployment_pb2_grpc, evaluator_pb2, trainer_pb2
 
 Policy = Annotated[str, typer.Argument(help="The policy.")]
 
@@ -102,16 +114,30 @@ def promote(
         ),
     ] = 640,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the first of those episodes.", rich_help_panel=panels.STATISTICS)
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Seed of the first of those episodes. Default: drawn, so that they are new to both.",
+            rich_help_panel=panels.STATISTICS,
+        ),
+    ] = None,
     return_bounds: ReturnBoundsOption = "",
+    environment: EnvironmentOption = "",
+    environment_setting: EnvironmentSetOption = None,
+    as_given: AsGivenOption = False,
+    wrapper: WrapperOption = None,
+    working_dir: WorkingDirOption = "",
+    py_module: PyModuleOption = None,
+    longest_episode: LongestEpisodeOption = 0,
+    longest_seconds: LongestSecondsOption = 0.0,
     revision: RevisionOption = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Moves an alias and all traffic to a version.
 
-    With --if-better-than both are evaluated on the same seeds, until it is clear which one is better. If it is not the
-    one to be promoted, or that cannot be told, nothing changes, and the exit code is 1.
+    With --if-better-than both are evaluated on the same seeds, until it is clear which one is better, where
+    the one to be promoted was trained. If it is not better, or that cannot be told, nothing changes, and the
+    exit code is 1.
 
     Examples:
         steersman promote cartpole@candidate
@@ -123,13 +149,24 @@ def promote(
     policy, version, from_alias = parse_address(address)
     why = ""
     if if_better_than:
-        bounds = parse_bounds(return_bounds)
-        comparison, seen = evidence_of_improvement(parse_address(address), if_better_than, episodes, seed, bounds)
+        with numbers_that_fit():
+            asked = evaluator_pb2.GateRequest(
+                candidate=address,
+                than=if_better_than,
+                episodes=episodes,
+                seed=seed,
+                return_bounds=parse_bounds(return_bounds),
+                environment=trainer_pb2.Environment(id=environment, wrappers=map(parse_wrapper, wrapper or [])),
+                environment_as_given=as_given,
+                code=code_from(working_dir, py_module),
+                longest_episode_steps=longest_episode,
+                longest_seconds=longest_seconds,
+            )
+        set_kwargs(asked.environment, parse_settings(environment_setting or []))
+        decision = evidence_of_improvement(asked)
         # Just the version that was compared, and only if nobody has changed anything meanwhile.
-        version, from_alias, revision = comparison.policy.version, "", revision or seen
-        than = f"{policy}:{comparison.baseline.version}"
-        note(f"{policy}:{version} is better than {than}: {difference_in_words(comparison)}")
-        why = reason(comparison)
+        version, from_alias, revision = decision.version, "", revision or decision.revision
+        why = decision.reason
     with numbers_that_fit():
         request = deployment_pb2.PromoteRequest(
             policy=policy,

@@ -13,6 +13,7 @@ from steersman.cli.run_comparison import compare
 from steersman.cli.run_view import RunView, describe_return, state_name
 from steersman.cli.sweep import TRIAL_COLUMNS, trial_rows
 from steersman.cli.timeout import with_timeout
+from steersman.environment_choice import described
 from steersman.errors import InternalError
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 
@@ -171,7 +172,7 @@ def print_run(run: trainer_pb2.Run, as_json: bool) -> None:
         rows: list[tuple[str, object]] = [
             ("run", run.id),
             ("policy", _policy_address(run)),
-            ("environment", run.spec.environment.id),
+            ("environment", described(run.spec.environment)),
             ("algorithm", run.spec.algorithm),
             ("state", state_name(run)),
             ("iterations", latest.iteration),

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import json_format
-
+from steersman.arguments import to_struct, to_text
 from steersman.cli.connection import numbers_that_fit
 from steersman.cli.output import print_json, print_table
+from steersman.cli.own_code import code_from, environment_in_words
+from steersman.cli.train import parse_wrapper
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
 from steersman.v1 import evaluator_pb2
 
-_KEYS = {"policies", "environments", "episodes", "seed", "references"}
-_ENVIRONMENT_KEYS = {"id", "kwargs"}
+_KEYS = {"policies", "environments", "episodes", "seed", "references", "working_dir", "py_modules"}
+_ENVIRONMENT_KEYS = {"id", "kwargs", "wrappers", "as_given"}
 
 Evaluate = Callable[[evaluator_pb2.EvaluateRequest], evaluator_pb2.EvaluationReport]
 
@@ -27,11 +28,15 @@ class SuiteEnvironment:
 
     Attributes:
         id: Gymnasium id; empty for the one that a policy was trained in.
-        kwargs: Keyword arguments for `gymnasium.make`.
+        kwargs: Keyword arguments for `gymnasium.make`, put over those that a policy was trained with.
+        wrappers: Wrappers instead of those that it was trained with, as `--wrapper` takes them.
+        as_given: Whether nothing of the training is taken but the id.
     """
 
     id: str = ""
     kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: list[str] = field(default_factory=list)
+    as_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Suite:
         episodes: Of each policy in each environment.
         seed: Of the first of them.
         references: What else plays the same episodes.
+        working_dir: Code of one's own, as `--working-dir` takes it.
+        py_modules: Packages of one's own, as `--py-module` takes them.
     """
 
     policies: list[str]
@@ -51,6 +58,8 @@ class Suite:
     episodes: int = 100
     seed: int = 0
     references: list[str] = field(default_factory=list)
+    working_dir: str = ""
+    py_modules: list[str] = field(default_factory=list)
 
     def requests(self, *, keep: bool) -> list[evaluator_pb2.EvaluateRequest]:
         """Gives the evaluations, one for each policy and environment."""
@@ -65,8 +74,12 @@ class Suite:
                         seed=self.seed,
                         references=self.references,
                         record=keep,
+                        environment_as_given=environment.as_given,
+                        code=code_from(self.working_dir, self.py_modules),
                     )
-                json_format.ParseDict(environment.kwargs, request.environment_kwargs)
+                request.environment_kwargs_json = to_text(environment.kwargs)
+                request.environment_kwargs.CopyFrom(to_struct(environment.kwargs))
+                request.wrappers.extend(map(parse_wrapper, environment.wrappers))
                 requests.append(request)
         return requests
 
@@ -92,6 +105,8 @@ def read_suite(path: Path) -> Suite:
         _number(values, "episodes", 100, path),
         _number(values, "seed", 0, path),
         _texts(values, "references", path),
+        _text(values, "working_dir", path),
+        _texts(values, "py_modules", path),
     )
 
 
@@ -117,7 +132,8 @@ def run_suite(suite: Suite, evaluate: Evaluate, *, keep: bool, as_json: bool) ->
         else:
             result |= {
                 "policy": f"{report.policy}:{report.version}",
-                "environment": report.environment_id,
+                "environment": environment_in_words(report),
+                "environment_difference": report.environment_difference,
                 "episodes": len(report.episodes),
                 "mean": report.mean,
                 "low": report.mean_interval.low,
@@ -146,14 +162,28 @@ def _row(result: dict[str, Any]) -> tuple[object, ...]:
         f"{result['low']:.2f} to {result['high']:.2f}",
         f"{result['interquartile_mean']:.2f}",
         ", ".join(f"{name} {mean:.2f}" for name, mean in result["references"].items()),
-        "",
+        result["environment_difference"],
     )
 
 
 def _environment(entry: Any, path: Path) -> SuiteEnvironment:  # noqa: ANN401 - any TOML value
     if not isinstance(entry, dict) or entry.keys() - _ENVIRONMENT_KEYS:
-        raise InvalidArgumentError(f"expected [[environments]] with id and kwargs in {path}, got {entry!r}")
-    return SuiteEnvironment(entry.get("id", ""), entry.get("kwargs", {}))
+        raise InvalidArgumentError(
+            f"expected [[environments]] with id and kwargs, or also wrappers and as_given, in {path}, got {entry!r}"
+        )
+    kwargs, as_given = entry.get("kwargs", {}), entry.get("as_given", False)
+    if not isinstance(kwargs, dict) or not isinstance(as_given, bool):
+        raise InvalidArgumentError(
+            f"expected a table as kwargs and true or false as as_given of an environment in {path}, got {entry!r}"
+        )
+    return SuiteEnvironment(_text(entry, "id", path), kwargs, _texts(entry, "wrappers", path), as_given)
+
+
+def _text(values: dict[str, Any], name: str, path: Path) -> str:
+    text = values.get(name, "")
+    if not isinstance(text, str):
+        raise InvalidArgumentError(f"expected text for {name} in {path}, got {text!r}")
+    return text
 
 
 def _texts(values: dict[str, Any], name: str, path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from google.protobuf import json_format
 
+from steersman.arguments import set_kwargs
 from steersman.cli import panels
 from steersman.cli.connection import call_seconds, configured, connect, numbers_that_fit
 from steersman.cli.connectors import (
@@ -21,6 +22,7 @@ from steersman.cli.connectors import (
     PreviousActionOption,
     PreviousRewardOption,
     parse_connector,
+    with_arguments,
 )
 from steersman.cli.output import JsonOption, note, plain, print_json, progress, say
 from steersman.cli.runs import print_run, watch_run
@@ -83,7 +85,8 @@ def train(
         typer.Option(
             "--environment-set",
             metavar="NAME=VALUE",
-            help="Argument of the environment; may be repeated.",
+            help="Argument of the environment, as JSON where it can be: 10.0 is a float, 10 a whole number; may be "
+            "repeated.",
             rich_help_panel=panels.ENVIRONMENT,
         ),
     ] = None,
@@ -319,7 +322,7 @@ def train(
             ),
         )
     json_format.ParseDict(parse_settings(setting or []), spec.settings)
-    json_format.ParseDict(parse_settings(environment_setting or []), spec.environment.kwargs)
+    set_kwargs(spec.environment, parse_settings(environment_setting or []))
     spec.environment.wrappers.extend(map(parse_wrapper, wrapper or []))
     chosen = trainer_pb2.Connectors(
         normalize=normalize,
@@ -389,13 +392,7 @@ def parse_wrapper(text: str) -> trainer_pb2.EnvironmentWrapper:
     Raises:
         InvalidArgumentError: If what is behind the name is no JSON object.
     """
-    path, brace, arguments = text.partition("{")
-    wrapper = trainer_pb2.EnvironmentWrapper(path=path.strip())
-    try:
-        json_format.Parse(brace + arguments if brace else "{}", wrapper.kwargs)
-    except json_format.ParseError as error:
-        raise InvalidArgumentError(f'expected a wrapper like module:Name{{"key": 1}}, got {text!r}: {error}') from None
-    return wrapper
+    return with_arguments(text, trainer_pb2.EnvironmentWrapper(), "a wrapper like module:Name")
 
 
 def parse_start(text: str, *, with_optimizer: bool) -> trainer_pb2.WarmStart:

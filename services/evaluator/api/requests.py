@@ -6,14 +6,17 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.common.code import kept_code
 from services.common.episodes import Limits
-from services.common.structs import plain_values
 from services.evaluator.judge.comparison import ERROR_RATE, FIRST_LOOK
 from services.evaluator.play.environment_making import Recipe
 from services.evaluator.play.evaluation import Arena
 from services.evaluator.play.players import CONSTANT, RANDOM
 from services.evaluator.workers.user_code import LocalCode, unpack_code
-from steersman.errors import InvalidArgumentError
+from steersman.aio import PolicyInfo
+from steersman.arguments import from_message, kwargs_of
+from steersman.environment_choice import chosen, takes_recorded
+from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.quoting import quoted, quoted_names
 from steersman.v1 import evaluator_pb2, trainer_pb2
 
@@ -29,6 +32,7 @@ MAX_SEED = 2**64 - 1
 
 LONGEST_EPISODE_STEPS = 30_000
 """More than what any of Gymnasium's and Atari's own time limits allow."""
+Request = evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest
 
 WITHOUT_POLICY = frozenset({RANDOM, CONSTANT})
 """References that play without a policy."""
@@ -43,6 +47,7 @@ class Defaults:
         step_seconds: How long an environment may take for a reset or a step.
         modules: Python modules that register environments of one's own.
         code_folder: Where copies of users' own code are kept.
+        trainer_code_folder: Where the trainer beside this evaluator keeps what its runs came with.
         ray_address: Ray's head, for evaluations on a cluster.
     """
 
@@ -50,10 +55,11 @@ class Defaults:
     step_seconds: float = 120.0
     modules: tuple[str, ...] = ()
     code_folder: Path = Path("var/evaluator_code")
+    trainer_code_folder: Path = Path("var/code")
     ray_address: str = "127.0.0.1:6379"
 
 
-def number_of_episodes(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest) -> int:
+def number_of_episodes(request: Request) -> int:
     """Gives how many episodes each contestant plays.
 
     Raises:
@@ -81,26 +87,39 @@ def number_of_episodes(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.Co
     return episodes
 
 
-def code_of(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest, defaults: Defaults) -> LocalCode:
-    """Makes the user's own code ready. This blocks.
+def code_of(request: Request, info: PolicyInfo, defaults: Defaults) -> LocalCode:
+    """Makes the user's own code ready: what the request brings, or else what the environment needs. This blocks.
+
+    Args:
+        request: What is asked for.
+        info: The version whose environment is played.
+        defaults: Where code is kept.
 
     Raises:
         InvalidArgumentError: See `unpack_code`.
+        FailedPreconditionError: If the environment needs code that is not at hand.
     """
-    return unpack_code(request.code, defaults.code_folder) if request.HasField("code") else LocalCode()
+    if request.HasField("code"):
+        return unpack_code(request.code, defaults.code_folder)
+    wanted = info.spec.environment.code_sha256
+    if not wanted or not takes_recorded(info.spec, request.environment_id, as_given=request.environment_as_given):
+        return LocalCode()
+    kept = kept_code(wanted, (defaults.code_folder, defaults.trainer_code_folder))
+    if kept is None:
+        raise FailedPreconditionError(
+            f"{info.name}:{info.version} was trained in {quoted(info.spec.environment_id)} with code of its own "
+            f"(SHA-256 {wanted[:16]}...), which is not at hand here: give its folder as `code` (--working-dir or "
+            "--py-module)"
+        )
+    return unpack_code(kept, defaults.code_folder)
 
 
-def arena_of(
-    request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest,
-    trained_in: str,
-    code: LocalCode,
-    defaults: Defaults,
-) -> Arena:
+def arena_of(request: Request, info: PolicyInfo, code: LocalCode, defaults: Defaults) -> Arena:
     """Gives where and how is played.
 
     Args:
         request: What is asked for.
-        trained_in: The environment that the policy was trained in.
+        info: The version whose environment is played.
         code: The user's own, ready to be imported.
         defaults: What the request leaves open.
 
@@ -117,20 +136,9 @@ def arena_of(
     if seconds < 0 or not math.isfinite(seconds):
         raise InvalidArgumentError(f"expected a time limit above 0 for a step, in seconds, got {seconds:g}")
     limits = limits_of(request)
-    environment = trainer_pb2.Environment(
-        id=request.environment_id or trained_in, kwargs=request.environment_kwargs, wrappers=request.wrappers
-    )
-    if ":" in environment.id and not request.HasField("code"):
-        # Making it would import any module that is named.
-        raise InvalidArgumentError(
-            f"expected a registered Gymnasium environment, got {quoted(environment.id)}; an id with a module is for an "
-            "environment of your own, which comes with `code`"
-        )
-    for kwargs in (environment.kwargs, *(wrapper.kwargs for wrapper in environment.wrappers)):
-        plain_values(kwargs)
     return Arena(
         gateway_address=defaults.gateway_address,
-        recipe=Recipe(environment, code, defaults.modules),
+        recipe=Recipe(_environment(request, info, code), code, defaults.modules),
         seed=request.seed,
         num_environments=request.num_environments or DEFAULT_MAX_ENVIRONMENTS,
         num_workers=workers,
@@ -140,7 +148,7 @@ def arena_of(
     )
 
 
-def limits_of(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequest) -> Limits:
+def limits_of(request: Request) -> Limits:
     """Gives when episodes are cut.
 
     Raises:
@@ -150,6 +158,30 @@ def limits_of(request: evaluator_pb2.EvaluateRequest | evaluator_pb2.CompareRequ
     if seconds < 0 or not math.isfinite(seconds):
         raise InvalidArgumentError(f"expected longest_seconds of at least 0, got {seconds:g}")
     return Limits(request.longest_episode_steps or LONGEST_EPISODE_STEPS, seconds)
+
+
+def _environment(request: Request, info: PolicyInfo, code: LocalCode) -> trainer_pb2.Environment:
+    environment = chosen(
+        info.spec,
+        request.environment_id,
+        from_message(request.environment_kwargs, request.environment_kwargs_json),
+        request.wrappers,
+        as_given=request.environment_as_given,
+    )
+    if not environment.id:
+        raise InvalidArgumentError(
+            f"expected the id of an environment, since {info.name}:{info.version} does not say which one it was "
+            "trained in, got none"
+        )
+    if ":" in environment.id and not code.sha256:
+        # Making it would import any module that is named.
+        raise InvalidArgumentError(
+            f"expected a registered Gymnasium environment, got {quoted(environment.id)}; an id with a module is for an "
+            "environment of your own, which comes with `code`"
+        )
+    for wrapper in environment.wrappers:
+        kwargs_of(wrapper)
+    return environment
 
 
 def references(request: evaluator_pb2.EvaluateRequest) -> list[str]:

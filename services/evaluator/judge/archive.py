@@ -8,7 +8,7 @@ import logging
 import math
 import shutil
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,6 +52,22 @@ class Archive:
         """
         return await asyncio.to_thread(self._keep, report, films)
 
+    async def keep_comparison(self, comparison: evaluator_pb2.Comparison) -> str:
+        """Keeps a comparison: the episodes of both as Parquet, the whole as JSON.
+
+        Args:
+            comparison: The comparison.
+
+        Returns:
+            Where, as for a report; empty if it could not be kept at all, which is in the log.
+        """
+        try:
+            return await asyncio.to_thread(self._keep_comparison, comparison)
+        except OSError:
+            # Whoever asked gets the comparison all the same.
+            _log.exception("a comparison could not be kept")
+            return ""
+
     def keep_later(self, make: Callable[[], evaluator_pb2.EvaluationReport]) -> None:
         """Keeps a report that nobody waits for. What keeps it from that is in the log only."""
 
@@ -69,15 +85,30 @@ class Archive:
         """Waits until everything is kept that nobody waits for, as far as it can be."""
         await asyncio.gather(*self._tasks)
 
-    def _keep(self, report: evaluator_pb2.EvaluationReport, films: Path | None = None) -> str:
+    def _keep_comparison(self, comparison: evaluator_pb2.Comparison) -> str:
+        report, other = comparison.policy, comparison.baseline
+        against = f"{other.policy}-{other.version}" if other.version else other.policy
+        folder = self._new_folder(report, f"-against-{against}")
+        _write_message(comparison, folder / "comparison.json")
+        both = evaluator_pb2.EvaluationReport()
+        both.CopyFrom(report)
+        both.references.add(
+            name=f"{other.policy}:{other.version}" if other.version else other.policy, episodes=other.episodes
+        )
+        with _kept_without("rows", folder):
+            write_rows(both, folder / "episodes.parquet")
+        return self._upload(report, folder, {}) or str(folder.absolute())
+
+    def _new_folder(self, report: evaluator_pb2.EvaluationReport, against: str = "") -> Path:
         time = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
         environment = report.environment_id.replace("/", "-").lower()
-        folder = self._folder / f"{report.policy}-{report.version}-{environment}-{time}"
+        folder = self._folder / f"{report.policy}-{report.version}{against}-{environment}-{time}"
         folder.mkdir(parents=True)
-        text = json_format.MessageToJson(
-            report, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
-        write_whole(folder / "report.json", text.encode())
+        return folder
+
+    def _keep(self, report: evaluator_pb2.EvaluationReport, films: Path | None = None) -> str:
+        folder = self._new_folder(report)
+        _write_message(report, folder / "report.json")
         # The numbers are safe by now, and nothing of what follows is worth losing them for.
         with _kept_without("rows", folder):
             write_rows(report, folder / "episodes.parquet")
@@ -85,9 +116,9 @@ class Archive:
             _write_pictures(report, folder)
         with _kept_without("films", folder):
             _move_films(films, folder)
-        return self._upload(report, folder) or str(folder.absolute())
+        return self._upload(report, folder, {} if report.partial else _tags(report)) or str(folder.absolute())
 
-    def _upload(self, report: evaluator_pb2.EvaluationReport, folder: Path) -> str:
+    def _upload(self, report: evaluator_pb2.EvaluationReport, folder: Path, tags: Mapping[str, str]) -> str:
         if not self._reachable():
             _log.warning("MLflow at %s does not answer; the report is kept only in %s", self._mlflow_url, folder)
             return ""
@@ -99,9 +130,8 @@ class Archive:
         try:
             run_id = client.get_model_version(report.policy, version).run_id
             client.log_artifacts(run_id, str(folder), f"{FOLDER}/{folder.name}")
-            if not report.partial:
-                for name, value in _tags(report).items():
-                    client.set_model_version_tag(report.policy, version, name, value)
+            for name, value in tags.items():
+                client.set_model_version_tag(report.policy, version, name, value)
             uri: str = f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}/{folder.name}"
         except (MlflowException, OSError, ValueError) as error:
             # Not all of what MLflow raises is its own: connections break, and answers are not what they should be.
@@ -116,6 +146,13 @@ class Archive:
                 return True
         except (OSError, ValueError):
             return False
+
+
+def _write_message(message: evaluator_pb2.EvaluationReport | evaluator_pb2.Comparison, path: Path) -> None:
+    text = json_format.MessageToJson(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    write_whole(path, text.encode())
 
 
 @contextlib.contextmanager

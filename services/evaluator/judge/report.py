@@ -9,6 +9,7 @@ from services.common.episodes import Episode
 from services.evaluator.judge.summary_statistics import percentiles, probability_of_improvement, summarise
 from services.evaluator.play.evaluation import Arena, Result
 from steersman.aio import PolicyInfo
+from steersman.environment_choice import difference
 from steersman.v1 import evaluator_pb2
 
 _PACKAGES = ("steersman", "gymnasium", "grpcio", "numpy", "scipy")
@@ -27,13 +28,14 @@ def make_report(
         problem: Why these are not all episodes; empty if they are.
     """
     episodes = result.in_order
+    environment, code = arena.recipe.environment, arena.recipe.code.sha256
     summary = summarise(result.returns)
     p50, p90, p99, p999 = percentiles(result.latencies, 50, 90, 99, 99.9)
     return evaluator_pb2.EvaluationReport(
         policy=info.name,
         version=info.version,
         model_sha256=info.spec.model_sha256,
-        environment_id=arena.recipe.environment.id,
+        environment_id=environment.id,
         episodes=rows_of(episodes),
         mean=summary.mean,
         median=summary.median,
@@ -56,8 +58,14 @@ def make_report(
         cut=result.cut,
         partial=bool(problem),
         problem=problem,
-        environment_kwargs=arena.recipe.environment.kwargs,
-        wrappers=arena.recipe.environment.wrappers,
+        environment_kwargs=environment.kwargs,
+        environment_kwargs_json=environment.kwargs_json,
+        wrappers=environment.wrappers,
+        code_sha256=code,
+        environment_difference=difference(f"{info.name}:{info.version}", info.spec, environment, code)
+        if info.version
+        else "",
+        seed=arena.seed,
     )
 
 

@@ -10,6 +10,7 @@ from services.common.environments import Environment, make_environment
 from services.evaluator.play.disturbances import Disturbance, disturbed
 from services.evaluator.workers.user_code import LocalCode
 from steersman import spaces
+from steersman.arguments import kwargs_of, set_kwargs
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2, trainer_pb2
 
@@ -61,7 +62,7 @@ def _made(recipe: Recipe) -> Environment:
     if recipe.rendered:
         environment = trainer_pb2.Environment()
         environment.CopyFrom(recipe.environment)
-        environment.kwargs["render_mode"] = "rgb_array"
+        set_kwargs(environment, kwargs_of(environment) | {"render_mode": "rgb_array"})
     made = make_environment(environment)
     return disturbed(made, recipe.disturbance) if recipe.disturbance else made
 

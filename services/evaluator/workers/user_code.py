@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from urllib.parse import urlsplit
 
-from services.common.code import LARGEST_PACKAGE, pack_code
+from services.common.code import LARGEST_PACKAGE, LARGEST_UNPACKED, pack_code
 from services.common.files import write_whole
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.quoting import quoted
@@ -23,7 +23,6 @@ from steersman.v1 import trainer_pb2
 
 _FETCH_SECONDS = 60.0
 _SCHEMES = ("http", "https")
-_LARGEST_UNPACKED = 10 * LARGEST_PACKAGE
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,12 @@ class LocalCode:
     Attributes:
         working_dir: The working folder, first on the Python path; empty for none.
         path: Folders for the Python path.
+        sha256: Digest of the code; see `Code.sha256` in the protos. Empty for none.
     """
 
     working_dir: str = ""
     path: tuple[str, ...] = ()
+    sha256: str = ""
 
 
 def unpack_code(code: trainer_pb2.Code, folder: Path) -> LocalCode:
@@ -54,6 +55,7 @@ def unpack_code(code: trainer_pb2.Code, folder: Path) -> LocalCode:
     return LocalCode(
         _unpacked(packed.working_dir, folder) if packed.working_dir else "",
         tuple(_unpacked(package, folder) for package in packed.py_modules),
+        packed.sha256,
     )
 
 
@@ -86,9 +88,9 @@ def _unpacked(package: str, folder: Path) -> str:
         unfinished = mkdtemp(dir=folder)
         try:
             with zipfile.ZipFile(path) as archive:
-                if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_UNPACKED:
+                if sum(entry.file_size for entry in archive.infolist()) > LARGEST_UNPACKED:
                     raise InvalidArgumentError(
-                        f"expected code of at most {_LARGEST_UNPACKED // 2**20} MiB unpacked, "
+                        f"expected code of at most {LARGEST_UNPACKED // 2**20} MiB unpacked, "
                         f"got more in {quoted(package)}"
                     )
                 archive.extractall(unfinished)

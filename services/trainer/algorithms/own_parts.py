@@ -10,7 +10,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 
 from services.common.causes import in_words
-from services.common.structs import plain_values
+from steersman.arguments import kwargs_of
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
@@ -45,7 +45,7 @@ def own_pieces(connectors: Iterable[trainer_pb2.Connector]) -> list[Any]:
     """
     pieces = []
     for connector in connectors:
-        make, kwargs = _imported(connector.path), plain_values(connector.kwargs)
+        make, kwargs = _imported(connector.path), kwargs_of(connector)
         if not callable(make):
             raise InvalidArgumentError(_NO_CONNECTOR.format(quoted(connector.path)))
         try:

@@ -12,6 +12,8 @@ from services.trainer.environments.environment_spaces import EnvironmentSpaces, 
 from services.trainer.export.exportable import check_spaces
 from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.records.tracking import LONGEST_SPEC, spec_json
+from steersman.arguments import kwargs_of, set_kwargs
+from steersman.environment_choice import check_recordable
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
@@ -55,6 +57,7 @@ def check_request(spec: trainer_pb2.RunSpec) -> None:
     """
     check_policy_name(spec.policy)
     check_stop(spec.stop)
+    check_recordable(spec.environment)
     complete_evaluation(spec.evaluation)
     # RLlib is imported only when the first run is asked for.
     from services.trainer.algorithms import find_algorithm
@@ -122,6 +125,10 @@ def complete(
     algorithm = algorithms.find_algorithm(spec.algorithm)
     completed = trainer_pb2.RunSpec()
     completed.CopyFrom(spec)
+    # In both forms: with the types of numbers, and for those who read no text.
+    set_kwargs(completed.environment, kwargs_of(spec.environment))
+    for wrapper in completed.environment.wrappers:
+        set_kwargs(wrapper, kwargs_of(wrapper))
     completed.settings.Clear()
     completed.settings.update(algorithms.complete_settings(algorithm, plain_values(spec.settings), spec.training))
     if not spec.HasField("num_env_runners"):

@@ -81,14 +81,19 @@ def load_checkpoint(folder: Path) -> TrainedPolicy:
 
 
 def export_bundle(
-    policy: TrainedPolicy, folder: Path, *, environment_id: str, algorithm: str, provenance: dict[str, Any]
+    policy: TrainedPolicy,
+    folder: Path,
+    *,
+    environment: common_pb2.TrainedEnvironment,
+    algorithm: str,
+    provenance: dict[str, Any],
 ) -> Bundle:
     """Writes a policy as a bundle.
 
     Args:
         policy: What to export.
         folder: Where to; made if it does not exist.
-        environment_id: Gymnasium id of the environment that it was trained in.
+        environment: The environment that it was trained in.
         algorithm: RLlib algorithm that trained it.
         provenance: See `Bundle.provenance`.
 
@@ -104,7 +109,8 @@ def export_bundle(
         action_space=action_space,
         observation_tensors=spaces.tensor_specs(observation_space, spaces.OBSERVATION),
         action_tensors=spaces.tensor_specs(action_space, spaces.ACTION),
-        environment_id=environment_id,
+        environment_id=environment.id,
+        environment=environment if environment.id else None,
         algorithm=algorithm,
     )
     graph = policy_graph(policy, spec)

@@ -17,6 +17,8 @@ from services.trainer.job import greedy
 from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.job.orders import EvaluationPatience
 from services.trainer.job.publishing import Export
+from steersman.arguments import kwargs_of
+from steersman.environment_choice import recorded
 from steersman.v1 import trainer_pb2
 
 EVALUATION_SEED = 1_000_000
@@ -101,12 +103,14 @@ def _bundle(run: trainer_pb2.Run, iteration: trainer_pb2.Iteration, checkpoint: 
     return export_bundle(
         load_checkpoint(checkpoint),
         folder,
-        environment_id=spec.environment.id,
+        environment=recorded(spec.environment, spec.code.sha256, spec.seed),
         algorithm=spec.algorithm,
         provenance={
             "run_id": run.id,
             "git_commit": run.git_commit,
-            "environment_kwargs": plain_values(spec.environment.kwargs),
+            "environment_kwargs": kwargs_of(spec.environment),
+            "wrappers": [{"path": wrapper.path, "kwargs": kwargs_of(wrapper)} for wrapper in spec.environment.wrappers],
+            "code_sha256": spec.code.sha256,
             "settings": plain_values(spec.settings),
             "seed": spec.seed,
             "iteration": iteration.iteration,

@@ -19,6 +19,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, ViewType
 from mlflow.exceptions import MlflowException
 
+from steersman.arguments import kwargs_of, to_text
+from steersman.environment_choice import wrappers_in_words
 from steersman.errors import NotFoundError, UnavailableError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2
@@ -49,6 +51,8 @@ _BEST_TRIAL = "steersman.best_trial"
 _STOPPED = "steersman.stopped"
 _COMMIT = "mlflow.source.git.commit"
 _LONGEST_SENTENCE = 2000
+_LONGEST_PARAMETER = 6000
+"""Characters that a parameter may have in MLflow; the spec's tag has all."""
 
 _OPTIONAL_METRICS = (
     "training_return",
@@ -157,7 +161,8 @@ class Tracking:
                 "num_learners": spec.num_learners,
                 "use_gpu": spec.use_gpu,
                 "seed": spec.seed,
-            } | {f"settings.{name}": value for name, value in spec.settings.items()}
+            } | _environment_parameters(spec.environment)
+            parameters |= {f"settings.{name}": value for name, value in spec.settings.items()}
             self._client.log_batch(run_id, params=[Param(name, str(value)) for name, value in parameters.items()])
             self._client.update_run(run_id, status=SCHEDULED)
             return run_id
@@ -319,6 +324,14 @@ class Tracking:
                 _log.warning("MLflow does not answer: %s", error)
                 raise UnavailableError(f"MLflow at {self._url} does not answer") from error
             raise
+
+
+def _environment_parameters(environment: trainer_pb2.Environment) -> dict[str, str]:
+    """Gives an environment's arguments and wrappers, where it has any, as MLflow shows them."""
+    found = {"environment_kwargs": to_text(kwargs_of(environment))}
+    if environment.wrappers:
+        found["wrappers"] = wrappers_in_words(environment.wrappers)
+    return {name: text[:_LONGEST_PARAMETER] for name, text in found.items() if text}
 
 
 def _tracked(run: Any) -> TrackedRun:  # noqa: ANN401 - MLflow is not type-checked

@@ -25,6 +25,7 @@ from services.trainer.export.bundle_export import TrainedPolicy, export_bundle, 
 from services.trainer.export.nesting import leaves
 from steersman import spaces, tensors
 from steersman.extras import ACTION_DISTRIBUTION_INPUTS, LOG_PROBABILITY, VALUE
+from steersman.v1.common_pb2 import TrainedEnvironment
 from tests.integration.services.trainer import recordings, unusual_environments
 from tests.integration.services.trainer.combinations import Combination, config_of
 
@@ -118,7 +119,7 @@ def check(combination: Combination, folder: Path) -> None:
     export_bundle(
         policy,
         folder / "bundle",
-        environment_id=unusual_environments.ANY,
+        environment=TrainedEnvironment(id=unusual_environments.ANY),
         algorithm=combination.algorithm,
         provenance={},
     )

@@ -133,7 +133,7 @@ async def test_runs_that_end_in_the_gate(stack: Stack, trainer: Trainer) -> None
 
     third = await followed(trainer, (await trainer.StartRun(StartRunRequest(spec=asked))).run)
     assert third.state == trainer_pb2.RUN_STATE_SUCCEEDED, third.error
-    assert f"version {third.version} was not promoted over champion: over " in third.warning
+    assert f"version {third.version} was not promoted over champion: promoted:{third.version} " in third.warning
     async with grpc.aio.insecure_channel(stack.settings.gateway_address) as channel:
         gateway = deployment_pb2_grpc.DeploymentServiceStub(channel)
         deployments = (await gateway.ListDeployments(deployment_pb2.ListDeploymentsRequest())).deployments

@@ -22,6 +22,7 @@ from services.trainer.job import greedy
 from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.job.rllib_results import iteration_of
 from steersman.v1 import trainer_pb2
+from steersman.v1.common_pb2 import TrainedEnvironment
 from tests import odd_environments as odd
 from tests.integration.services.trainer import unusual_environments
 from tests.integration.services.trainer.parity import BundlePlayer, RllibPlayer
@@ -86,7 +87,8 @@ def trained(case: Case, folder: Path) -> tuple[trainer_pb2.Iteration, TrainedPol
 
 
 def exported(case: Case, policy: TrainedPolicy, folder: Path) -> Bundle:
-    export_bundle(policy, folder / "bundle", environment_id=case.environment, algorithm=case.algorithm, provenance={})
+    environment = TrainedEnvironment(id=case.environment)
+    export_bundle(policy, folder / "bundle", environment=environment, algorithm=case.algorithm, provenance={})
     return read_bundle(folder / "bundle")
 
 

@@ -36,7 +36,37 @@ def test_an_edited_model_is_refused(tmp_path: Path) -> None:
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     write_linear_bundle(tmp_path)
     _edit_manifest(tmp_path, format=99)
-    with pytest.raises(InvalidArgumentError, match=r"expected a bundle of format 2.*got 99"):
+    with pytest.raises(InvalidArgumentError, match=r"expected a bundle of format 2 or 3.*got 99"):
+        bundle.read_bundle(tmp_path)
+
+
+ENVIRONMENT = {
+    "id": "CartPole-v1",
+    "kwargs_json": '{"max_episode_steps": 9, "gains": [1.0, 9007199254740993]}',
+    "wrappers": [{"path": "gymnasium.wrappers:TimeAwareObservation", "kwargs_json": '{"flatten": true}'}],
+    "code_sha256": 64 * "a",
+    "first_seed": "7",
+}
+
+
+def test_the_environment_is_part_of_the_spec(tmp_path: Path) -> None:
+    write_linear_bundle(tmp_path)
+    _edit(tmp_path, lambda manifest: manifest["spec"].update(environment=ENVIRONMENT))
+    environment = bundle.read_bundle(tmp_path).spec.environment
+    assert (environment.id, environment.first_seed, environment.code_sha256) == ("CartPole-v1", 7, 64 * "a")
+    assert environment.kwargs_json == ENVIRONMENT["kwargs_json"]
+    assert environment.wrappers[0].kwargs_json == '{"flatten": true}'
+
+
+def test_bundles_of_format_2_load(tmp_path: Path) -> None:
+    written = write_linear_bundle(tmp_path)
+    _edit_manifest(tmp_path, format=2)
+    read = bundle.read_bundle(tmp_path)
+    assert read == written
+    assert read.spec.environment_id == "CartPole-v1"
+    assert not read.spec.HasField("environment")
+    _edit(tmp_path, lambda manifest: manifest["spec"].update(environment=ENVIRONMENT))
+    with pytest.raises(InvalidArgumentError, match="is not a bundle's manifest"):
         bundle.read_bundle(tmp_path)
 
 
@@ -99,6 +129,18 @@ def _edit(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
                 state_tensors=[{"name": "observation", "dtype": "DATA_TYPE_FLOAT32"}]
             ),
             "a name of its own for each input",
+        ),
+        (
+            lambda manifest: manifest["spec"].update(environment=ENVIRONMENT | {"id": "Acrobot-v1"}),
+            "expected the environment 'CartPole-v1' as environment_id says, got 'Acrobot-v1'",
+        ),
+        (
+            lambda manifest: manifest["spec"].update(environment=ENVIRONMENT | {"kwargs_json": "[1]"}),
+            "expected arguments as a JSON object",
+        ),
+        (
+            lambda manifest: manifest["spec"].update(environment=ENVIRONMENT | {"wrappers": [{"path": "os:system"}]}),
+            "'os:system' of Python's own library",
         ),
         (
             lambda manifest: manifest["spec"].update(action_distributions=2 * manifest["spec"]["action_distributions"]),

@@ -8,8 +8,9 @@ import pytest
 from google.protobuf import json_format
 
 from services.common.environments import make_environment
+from steersman.arguments import set_kwargs
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
-from steersman.v1.trainer_pb2 import Environment
+from steersman.v1.trainer_pb2 import Environment, EnvironmentWrapper
 
 
 def described(environment_id: str, kwargs: dict[str, Any] | None = None, *wrappers: dict[str, Any]) -> Environment:
@@ -93,3 +94,51 @@ def test_a_missing_extra_is_named(environment_id: str, package: str, extra: str)
             make_environment(described(environment_id))
     else:
         assert make_environment(described(environment_id)).spec
+
+
+class Ramp(gymnasium.Env[Any, Any]):
+    """Minds the types of its arguments, as NumPy does."""
+
+    def __init__(self, start: Any, limits: Any, gains: Any, serial: int, label: str | None) -> None:  # noqa: ANN401
+        self.observation_space = gymnasium.spaces.Box(limits["low"], limits["high"], (2,), np.float32)
+        self.action_space = gymnasium.spaces.Discrete(len(gains))
+        # An array of whole numbers if `start` is one; then adding a fraction raises.
+        self.state = np.full(2, start)
+        self.state += 0.25
+        self.steps = list(range(limits["steps"]))
+        self.right = serial % 10 % len(gains)
+        self.label = label
+
+
+def test_arguments_keep_their_types_on_the_way_to_the_environment() -> None:
+    gymnasium.register("Ramp-v0", f"{__name__}:Ramp")
+    limits = {"low": -50.0, "high": 50.0, "steps": 20}
+    ramp = Environment(id="Ramp-v0")
+    set_kwargs(
+        ramp, {"start": 10.0, "limits": limits, "gains": [-1.0, 0.0, 1.0], "serial": 9007199254740993, "label": None}
+    )
+    made = make_environment(Environment.FromString(ramp.SerializeToString())).unwrapped
+    assert isinstance(made, Ramp)
+    assert made.state.tolist() == [10.25, 10.25]
+    assert made.right == 0, "3 modulo 3"
+    assert made.label is None
+
+
+class Weighted(gymnasium.RewardWrapper[Any, Any]):
+    """Minds the types of its arguments, too."""
+
+    def __init__(self, environment: gymnasium.Env[Any, Any], weights: list[float], repeats: int) -> None:
+        super().__init__(environment)
+        self.weights, self.repeats = weights, list(range(repeats))
+
+    def reward(self, reward: Any) -> Any:  # noqa: ANN401 - Gymnasium's signature
+        return reward
+
+
+def test_arguments_of_wrappers_keep_their_types() -> None:
+    wrapper = EnvironmentWrapper(path=f"{__name__}:Weighted")
+    set_kwargs(wrapper, {"weights": [1.0, 2.5], "repeats": 3})
+    made = make_environment(Environment(id="CartPole-v1", wrappers=[wrapper]))
+    assert isinstance(made, Weighted)
+    assert repr(made.weights) == "[1.0, 2.5]"
+    assert made.repeats == [0, 1, 2]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -34,6 +35,7 @@ class Services(evaluator_pb2_grpc.EvaluatorServiceServicer, deployment_pb2_grpc.
     def __init__(self) -> None:
         self.verdict = comparison(evaluator_pb2.VERDICT_BETTER)
         self.compared: list[evaluator_pb2.CompareRequest] = []
+        self.judged: list[evaluator_pb2.GateRequest] = []
         self.promoted: list[deployment_pb2.PromoteRequest] = []
 
     async def Compare(  # noqa: N802 - gRPC's name
@@ -43,11 +45,20 @@ class Services(evaluator_pb2_grpc.EvaluatorServiceServicer, deployment_pb2_grpc.
         yield evaluator_pb2.CompareResponse(progress=evaluator_pb2.EvaluationProgress(episodes_done=1))
         yield evaluator_pb2.CompareResponse(comparison=self.verdict)
 
-    async def ListDeployments(  # noqa: N802 - gRPC's name
-        self, request: deployment_pb2.ListDeploymentsRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> deployment_pb2.ListDeploymentsResponse:
-        return deployment_pb2.ListDeploymentsResponse(
-            deployments=[deployment_pb2.Deployment(policy="cartpole", revision=6)]
+    async def Gate(  # noqa: N802 - gRPC's name
+        self, request: evaluator_pb2.GateRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[evaluator_pb2.GateResponse]:
+        self.judged.append(request)
+        yield evaluator_pb2.GateResponse(progress=evaluator_pb2.EvaluationProgress(episodes_done=1))
+        yield evaluator_pb2.GateResponse(
+            decision=evaluator_pb2.GateDecision(
+                passed=self.verdict.verdict == evaluator_pb2.VERDICT_BETTER,
+                reason="cartpole:8 against cartpole:7: better",
+                policy="cartpole",
+                version=8,
+                revision=6,
+                comparison=self.verdict,
+            )
         )
 
     async def Promote(  # noqa: N802 - gRPC's name
@@ -74,17 +85,17 @@ def test_what_is_better_is_promoted_just_as_it_was_compared(steersman: CommandLi
     result = steersman("promote", "cartpole@candidate", "--if-better-than", "champion", "--episodes", "320")
     assert result.exit_code == 0, result.errors
     assert "cartpole:8 is better than cartpole:7: +50.00 (interval +10.00 to +90.00)" in result.errors
-    (asked,) = services.compared
-    assert (asked.policy, asked.baseline, asked.episodes) == ("cartpole@candidate", "cartpole@champion", 320)
-    assert asked.sequential
+    (asked,) = services.judged
+    assert (asked.candidate, asked.than, asked.episodes) == ("cartpole@candidate", "champion", 320)
+    assert not asked.HasField("seed"), "the evaluator draws one"
+    assert not asked.passes_if_first, "an alias that is not there may be a slip of the pen"
     assert services.promoted == [
         deployment_pb2.PromoteRequest(
             policy="cartpole",
             version=8,
             alias="champion",
             expected_revision=6,
-            reason="better than cartpole:7 in CartPole-v1: difference +50.00 (interval +10.00 to +90.00) over 40 "
-            "episodes on the same seeds, mean returns 450.00 and 400.00",
+            reason="cartpole:8 against cartpole:7: better",
         )
     ]
 
@@ -106,15 +117,27 @@ def test_what_is_not_better_is_refused_with_the_numbers(
     assert result.exit_code == 1
     assert "but the difference over 40 episodes is" in result.errors
     assert words in result.errors
-    assert services.compared[0].baseline == "cartpole:7"
+    assert services.judged[0].than == "7"
     assert services.promoted == []
 
 
-def test_the_gate_needs_a_version(steersman: CommandLine, services: Services) -> None:
-    result = steersman("promote", "cartpole", "--if-better-than", "champion")
-    assert result.exit_code == 1
-    assert "like cartpole:8 or cartpole@candidate, got 'cartpole'" in result.errors
-    assert services.compared == []
+def test_the_gate_is_told_where_else_to_play(steersman: CommandLine, services: Services, tmp_path: Path) -> None:
+    services.verdict.policy.environment_difference = "cartpole:8 was trained with no arguments"
+    options = [
+        "--environment-set",
+        "gravity=5.0",
+        "--wrapper",
+        'boat:Sail{"area": 3.0}',
+        "--working-dir",
+        str(tmp_path),
+    ]
+    result = steersman("promote", "cartpole:8", "--if-better-than", "7", "--seed", "5", *options)
+    assert result.exit_code == 0, result.errors
+    assert "cartpole:8 was trained with no arguments" in result.errors
+    (asked,) = services.judged
+    assert (asked.seed, asked.environment.kwargs_json) == (5, '{"gravity": 5.0}')
+    assert asked.environment.wrappers[0].kwargs_json == '{"area": 3.0}'
+    assert asked.code.working_dir == str(tmp_path)
 
 
 def test_a_comparison_is_a_table_or_json(steersman: CommandLine, services: Services) -> None:
@@ -131,7 +154,9 @@ def test_a_comparison_is_a_table_or_json(steersman: CommandLine, services: Servi
 def test_bounds_are_handed_on(steersman: CommandLine, services: Services) -> None:
     steersman("promote", "cartpole:8", "--if-better-than", "7", "--return-bounds", "0,500")
     assert "right for any differences" in steersman("compare", "cartpole:8", "random", "--return-bounds=-5,5.5").output
-    assert [(each.return_bounds.low, each.return_bounds.high) for each in services.compared] == [(0, 500), (-5, 5.5)]
+    (judged,), (compared,) = services.judged, services.compared
+    assert (judged.return_bounds.low, judged.return_bounds.high) == (0, 500)
+    assert (compared.return_bounds.low, compared.return_bounds.high) == (-5, 5.5)
     for text in ("500", "a,b"):
         result = steersman("compare", "cartpole:8", "random", "--return-bounds", text)
         assert f"expected bounds of returns like 0,500, got {text!r}" in result.errors

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format
 
+from steersman.arguments import kwargs_of
 from steersman.cli.train import here_or_uri, parse_wrapper
 from steersman.errors import InvalidArgumentError
 
@@ -32,3 +33,8 @@ def test_paths_become_absolute_and_uris_stay() -> None:
     assert here_or_uri("s3://bucket/set") == "s3://bucket/set"
     assert here_or_uri("file:/a%20b") == "file:/a%20b"
     assert here_or_uri("") == ""
+
+
+def test_arguments_of_wrappers_keep_the_types_of_numbers() -> None:
+    wrapper = parse_wrapper('module:Name{"min_action": -1.0, "names": [1, 2.0, 9007199254740993]}')
+    assert repr(kwargs_of(wrapper)) == "{'min_action': -1.0, 'names': [1, 2.0, 9007199254740993]}"

@@ -16,6 +16,7 @@ from services.trainer.job import greedy
 from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.job.rllib_results import steps_of
 from steersman.recording import record
+from steersman.v1.common_pb2 import TrainedEnvironment
 from steersman.v1.trainer_pb2 import RunEvaluation, RunSpec
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray")]
@@ -72,7 +73,7 @@ def test_an_iteration_with_the_defaults(algorithm: Algorithm, environment: str, 
     bundle = export_bundle(
         load_checkpoint(tmp_path / "checkpoint"),
         tmp_path / "bundle",
-        environment_id=environment,
+        environment=TrainedEnvironment(id=environment),
         algorithm=algorithm.name,
         provenance={},
     )

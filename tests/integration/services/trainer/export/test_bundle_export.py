@@ -25,6 +25,7 @@ from services.trainer.export.bundle_export import TrainedPolicy, export_bundle, 
 from services.trainer.job import greedy
 from services.trainer.job.evaluation_settings import complete_evaluation
 from steersman.errors import FailedPreconditionError
+from steersman.v1.common_pb2 import TrainedEnvironment
 from steersman.v1.trainer_pb2 import Environment, RunEvaluation
 from tests.integration.services.trainer import unusual_environments
 
@@ -142,7 +143,9 @@ def onnx_outputs(bundle: Bundle, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[A
 def test_bundle_answers_what_rllib_answers(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     policy = train(case, tmp_path / "checkpoint")
-    export_bundle(policy, tmp_path / "bundle", environment_id=case.environment, algorithm="PPO", provenance={})
+    export_bundle(
+        policy, tmp_path / "bundle", environment=TrainedEnvironment(id=case.environment), algorithm="PPO", provenance={}
+    )
     bundle = read_bundle(tmp_path / "bundle")
     batch = observations(case.environment, 1000)
 
@@ -174,7 +177,9 @@ def test_bundle_answers_what_rllib_answers(name: str, tmp_path: Path) -> None:
 
 def test_model_carries_no_trace_of_the_code_that_made_it(tmp_path: Path) -> None:
     policy = train(CASES["discrete"], tmp_path / "checkpoint", iterations=1)
-    bundle = export_bundle(policy, tmp_path / "bundle", environment_id="CartPole-v1", algorithm="PPO", provenance={})
+    bundle = export_bundle(
+        policy, tmp_path / "bundle", environment=TrainedEnvironment(id="CartPole-v1"), algorithm="PPO", provenance={}
+    )
     assert b".py" not in bundle.model_path.read_bytes()
     assert len(onnx.load(bundle.model_path).graph.node) < 12
 
@@ -182,7 +187,13 @@ def test_model_carries_no_trace_of_the_code_that_made_it(tmp_path: Path) -> None
 def test_unknown_connector_piece_is_refused_by_name(tmp_path: Path) -> None:
     policy = train(Case("CartPole-v1", lambda: [OtherFilter()]), tmp_path, iterations=1)
     with pytest.raises(FailedPreconditionError, match="OtherFilter"):
-        export_bundle(policy, tmp_path / "bundle", environment_id="CartPole-v1", algorithm="PPO", provenance={})
+        export_bundle(
+            policy,
+            tmp_path / "bundle",
+            environment=TrainedEnvironment(id="CartPole-v1"),
+            algorithm="PPO",
+            provenance={},
+        )
     assert not (tmp_path / "bundle").exists()
 
 
@@ -191,5 +202,9 @@ def test_actions_from_another_start_need_their_connector_piece(tmp_path: Path) -
     policy.module_to_env.remove(FitActions)
     with pytest.raises(FailedPreconditionError, match="FitActions"):
         export_bundle(
-            policy, tmp_path / "bundle", environment_id=unusual_environments.ODD, algorithm="PPO", provenance={}
+            policy,
+            tmp_path / "bundle",
+            environment=TrainedEnvironment(id=unusual_environments.ODD),
+            algorithm="PPO",
+            provenance={},
         )

@@ -62,3 +62,30 @@ async def test_what_cannot_be_kept_is_in_the_log_and_keeps_nothing_else_from_it(
     assert kept.name.startswith("cartpole-3-x-v0")
     (failed,) = [record for record in caplog.records if record.getMessage() == "a report could not be kept"]
     assert failed.exc_info
+
+
+async def test_a_comparison_is_kept_with_the_episodes_of_both(tmp_path: Path) -> None:
+    comparison = evaluator_pb2.Comparison(
+        policy=evaluator_pb2.EvaluationReport(
+            policy="cartpole", version=3, environment_id="CartPole-v1", episodes=rows(1.0, 3.0)
+        ),
+        baseline=evaluator_pb2.EvaluationReport(policy="cartpole", version=2, episodes=rows(0.5, 2.0)),
+        seed=2**30,
+        pairs=2,
+    )
+    folder = Path(await Archive(tmp_path, f"http://{free_address()}").keep_comparison(comparison))
+    assert folder.name.startswith("cartpole-3-against-cartpole-2-cartpole-v1-")
+    table = await asyncio.to_thread(parquet.read_table, folder / "episodes.parquet")
+    assert table.column("player").to_pylist() == ["cartpole:3"] * 2 + ["cartpole:2"] * 2
+    assert table.column("episode_return").to_pylist() == [1.0, 3.0, 0.5, 2.0]
+    written = json.loads(await asyncio.to_thread((folder / "comparison.json").read_text))
+    assert (written["seed"], written["pairs"]) == (str(2**30), 2)
+
+
+async def test_a_comparison_that_cannot_be_kept_is_given_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    comparison = evaluator_pb2.Comparison(policy=evaluator_pb2.EvaluationReport(policy="cartpole", version=3))
+    assert await Archive(tmp_path / "file", f"http://{free_address()}").keep_comparison(comparison) == ""
+    assert "a comparison could not be kept" in caplog.text

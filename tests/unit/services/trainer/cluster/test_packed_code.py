@@ -47,7 +47,7 @@ def test_the_same_files_are_the_same_package(project: Path, tmp_path: Path) -> N
     assert packed(tmp_path / "kept", working_dir=str(project)).working_dir == first
     (project / "data" / "map.txt").write_text("another")
     assert packed(tmp_path / "kept", working_dir=str(project)).working_dir != first
-    assert len(list((tmp_path / "kept").iterdir())) == 2
+    assert len(list((tmp_path / "kept").glob("*.zip"))) == 2
 
 
 def test_what_was_packed_is_packed_again_to_the_same(project: Path, tmp_path: Path) -> None:
