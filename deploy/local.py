@@ -150,8 +150,9 @@ def read_settings() -> Settings:
 
 def _problem(error: ErrorDetails) -> str:
     name = ".".join(map(str, error["loc"])).upper()
-    # What a setting that does not exist was set to may be meant for a secret one.
-    got = "" if error["type"] == "extra_forbidden" else f", got {error['input']!r}"
+    # What a setting that does not exist was set to may be meant for a secret one, and URLs may hold passwords.
+    is_secret = error["type"] == "extra_forbidden" or name.endswith("_URL")
+    got = "" if is_secret else f", got {error['input']!r}"
     return f"STEERSMAN_{name}: {error['msg']}{got}"
 
 

@@ -21,6 +21,10 @@ STACK_VARIABLE = "STEERSMAN_STACK"
 """Environment variable that marks every process of a stack; its value is the stack's absolute `var_dir`."""
 
 # A server that does little arithmetic is slowed down by a thread for every core.
+_WITHOUT_SECRETS = {"STEERSMAN_DATABASE_URL": ""}
+"""For all but the gateway: its database's password is nothing to jobs, replicas and environments, which run what users
+bring along, nor to a dashboard that shows what their processes were started with."""
+
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -104,6 +108,7 @@ def ray_head(settings: Settings) -> Program:
             token_file=settings.ray_token_file,
         ),
         environment={
+            **_WITHOUT_SECRETS,
             "RAY_START_HOOK": "deploy.ray_start.prepare",
             # There is no other node that replicas could move to before this one stops.
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
@@ -134,7 +139,7 @@ def mlflow_server(settings: Settings) -> Program:
         ports={"mlflow_url": address},
         probe=functools.partial(health.http_ok, f"{settings.mlflow_url}/health"),
         # Its job runner, for judging language models, would double the time to start and the memory.
-        environment={**_ONE_THREAD, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        environment={**_WITHOUT_SECRETS, **_ONE_THREAD, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
     )
 
 
@@ -148,7 +153,7 @@ def _service(settings: Settings, name: str, *addresses: str) -> Program:
         address=address,
         ports=ports,
         probe=functools.partial(health.grpc_serving, address),
-        environment=_ONE_THREAD,
+        environment=_ONE_THREAD if name == "gateway" else {**_WITHOUT_SECRETS, **_ONE_THREAD},
         stop_seconds=int(settings.shutdown_grace_seconds) + 5,
     )
 

@@ -11,7 +11,7 @@ import os
 from functools import cache
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
@@ -278,6 +278,21 @@ class Settings(BaseSettings):
         except UnicodeEncodeError:
             raise ValueError("expected a path in UTF-8") from None
         return Path(given).expanduser()
+
+    @field_validator("mlflow_url", "ray_dashboard_url")
+    @classmethod
+    def _refuse_passwords(cls, given: str) -> str:
+        """Refuses a password in a URL that jobs carry, and that whoever may look at Ray's jobs can read.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        if "@" in urlsplit(given).netloc:
+            raise ValueError(
+                "expected a URL without a user and a password, which every job would carry; MLflow reads them from "
+                "~/.mlflow/credentials, or from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return given
 
     def connection(self, address: str) -> ConnectionOptions:
         """Says how one of the services is connected to.

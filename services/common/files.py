@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import tempfile
@@ -54,19 +55,55 @@ def write_whole(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     Raises:
         OSError: If it cannot be written; then nothing is left behind.
     """
-    number, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    file = WholeFile(path, mode=mode)
     try:
-        with os.fdopen(number, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        Path(unfinished).replace(path)
-    except BaseException:
+        file.write(content)
+        file.close()
+    finally:
+        file.discard()
+
+
+class WholeFile(io.BufferedWriter):
+    """A file that is written, which is there once it is closed, and until then is what it was before.
+
+    Args:
+        path: The file; its folder exists.
+        mode: Its permissions.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, mode: int = 0o644) -> None:
+        number, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        super().__init__(io.FileIO(number, "wb"))
+        self._path, self._unfinished, self._mode = path, Path(unfinished), mode
+
+    def close(self) -> None:
+        """Puts it in its place; does nothing if it was closed or discarded before.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        if self.closed:
+            return
+        self.flush()
+        os.fchmod(self.fileno(), self._mode)
+        os.fsync(self.fileno())
+        super().close()
+        self._unfinished.replace(self._path)
+        _sync_folder(self._path.parent)
+
+    def discard(self) -> None:
+        """Leaves what was there before; does nothing if it was closed."""
+        if not self.closed:
+            self.raw.close()
         with contextlib.suppress(OSError):
-            Path(unfinished).unlink()
-        raise
-    _sync_folder(path.parent)
+            self._unfinished.unlink()
+
+    def __del__(self) -> None:
+        """Is no reason to take for whole what nobody has closed."""
+        self.discard()
 
 
 def _sync_folder(folder: Path) -> None:

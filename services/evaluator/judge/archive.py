@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import math
 import shutil
@@ -177,7 +178,11 @@ def _move_films(films: Path | None, folder: Path) -> None:
 
 
 def write_rows(report: evaluator_pb2.EvaluationReport, path: Path) -> None:
-    """Writes one row for each episode, the references' included, as Parquet."""
+    """Writes one row for each episode, the references' included, as Parquet.
+
+    Raises:
+        OSError: If it cannot be written; then there is no such file.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -224,7 +229,9 @@ def write_rows(report: evaluator_pb2.EvaluationReport, path: Path) -> None:
         ],
         metadata={"policy": policy, "environment": report.environment_id, "model_sha256": report.model_sha256},
     )
-    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    buffer = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(rows, schema=schema), buffer)
+    write_whole(path, buffer.getvalue())
 
 
 def _tags(report: evaluator_pb2.EvaluationReport) -> dict[str, str]:

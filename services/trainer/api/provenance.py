@@ -8,6 +8,7 @@ from pathlib import Path
 
 from services.common.local_path import local_path
 from services.trainer.api.validation import check_policy_name
+from services.trainer.records import own_checkpoints
 from services.trainer.records.registry import find_version
 from services.trainer.records.tracking import Tracking
 from steersman.errors import InvalidArgumentError
@@ -20,14 +21,16 @@ _GIT_SECONDS = 5.0
 _CHECKPOINT_HAS = "learner_group"
 
 
-def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking) -> trainer_pb2.RunSpec:
+def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking, var_dir: Path) -> trainer_pb2.RunSpec:
     """Checks what a run starts from and where its versions go, and says which version that is.
 
     Args:
         spec: What was asked for.
         tracking: MLflow.
+        var_dir: Where the trainer keeps what it has written.
 
     Raises:
+        FailedPreconditionError: If it is a checkpoint that this installation's trainer did not write.
         InvalidArgumentError: If it is no checkpoint, both a version and a checkpoint are given, an alias is none, or
             what it makes is to be promoted and not deployed.
         NotFoundError: If there is no such version, or it has no checkpoint.
@@ -61,6 +64,7 @@ def complete_start(spec: trainer_pb2.RunSpec, tracking: Tracking) -> trainer_pb2
             raise InvalidArgumentError(
                 f"expected the folder of an RLlib algorithm's checkpoint in warm_start, got {quoted(warm.checkpoint)}"
             )
+        own_checkpoints.check(folder, own_checkpoints.ledger(var_dir), quoted(warm.checkpoint))
         warm.checkpoint = str(folder.absolute())
     else:
         warm.policy = warm.policy or spec.policy

@@ -6,9 +6,11 @@ It keeps nothing: killed and started again, it answers as before.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -36,6 +38,9 @@ _EXPORT_SECONDS = 90.0
 """How long a run may take to export what it has learnt when it is stopped; then it is stopped without."""
 
 _LOG_PIECE = 64 * 1024
+_TEXTS_AHEAD = 16
+"""Pieces of a log that are read before whoever follows it takes them."""
+
 _TRAINING = frozenset({trainer_pb2.RUN_STATE_STARTING, trainer_pb2.RUN_STATE_RUNNING, trainer_pb2.RUN_STATE_EVALUATING})
 _RESUMABLE = frozenset({trainer_pb2.RUN_STATE_FAILED, trainer_pb2.RUN_STATE_STOPPED})
 
@@ -65,7 +70,7 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
     ) -> trainer_pb2.StartRunResponse:
         """Checks a run and submits it."""
         await asyncio.to_thread(validation.check_request, request.spec)
-        asked = await asyncio.to_thread(provenance.complete_start, request.spec, self._tracking)
+        asked = await asyncio.to_thread(provenance.complete_start, request.spec, self._tracking, self._settings.var_dir)
         commit = await asyncio.to_thread(provenance.git_commit, asked.code)
         packed = await asyncio.to_thread(packed_code.pack, asked, self._settings.var_dir.absolute() / "code")
         uploaded = await packed_code.upload(packed.code, self._ray)
@@ -190,17 +195,48 @@ class TrainerServicer(trainer_pb2_grpc.TrainerServiceServicer):
         for attempt in range(1, run.attempt):
             for piece in _pieces(await self._ray.logs(runs.job_name(run.id, attempt))):
                 yield piece
+        name, told = runs.job_name(run.id, run.attempt), 0
+        if request.follow:
+            async with aclosing(self._printed(run)) as texts:
+                async for text in texts:
+                    told += len(text)
+                    for piece in _pieces(text):
+                        yield piece
+        # What was printed at the very end, by a process that died, comes to nobody who follows.
+        for piece in _pieces((await self._ray.logs(name))[told:]):
+            yield piece
+
+    async def _printed(self, run: trainer_pb2.Run) -> AsyncGenerator[str]:
+        """Gives what a run's latest attempt prints, as it comes, until the run has ended."""
+        texts: asyncio.Queue[str] = asyncio.Queue(_TEXTS_AHEAD)
+        following = asyncio.create_task(self._follow(runs.job_name(run.id, run.attempt), texts))
+        try:
+            while run.state not in runs.FINAL_STATES:
+                until = time.monotonic() + _POLL_SECONDS
+                while (left := until - time.monotonic()) > 0:
+                    try:
+                        yield await asyncio.wait_for(texts.get(), left)
+                    except TimeoutError:
+                        break
+                run = await self._run(run.id)
+            while not texts.empty():
+                yield texts.get_nowait()
+        finally:
+            following.cancel()
+
+    async def _follow(self, job: str, texts: asyncio.Queue[str]) -> None:
+        """Puts what a job prints into a queue, once, also where Ray goes away and comes back, or has not begun it."""
         told = 0
         while True:
-            ended = run.state in runs.FINAL_STATES
-            text = await self._ray.logs(runs.job_name(run.id, run.attempt))
-            for piece in _pieces(text[told:]):
-                yield piece
-            told = max(told, len(text))
-            if ended or not request.follow:
-                return
+            seen = 0
+            with contextlib.suppress(UnavailableError):
+                async with aclosing(self._ray.follow_logs(job)) as printed:
+                    async for text in printed:
+                        seen += len(text)
+                        if seen > told:
+                            await texts.put(text[told - seen :])
+                            told = seen
             await asyncio.sleep(_POLL_SECONDS)
-            run = await self._run(request.id)
 
     async def _probe(self, environment: trainer_pb2.Environment, uploaded: dict[str, Any]) -> EnvironmentSpaces:
         """Makes the environment once, where the code for it is, and gives its spaces."""

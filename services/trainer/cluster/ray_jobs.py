@@ -11,12 +11,13 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import aiohttp
 import httpx
 
 from services.trainer.cluster.run_queue import Wait, waits
@@ -27,6 +28,7 @@ from steersman.settings import Settings
 # Ray answers a submission once it has placed the job's supervisor, which takes seconds on a busy machine.
 _TIMEOUT_SECONDS = 60.0
 _CONNECT_TIMEOUT_SECONDS = 3.0
+_HEARTBEAT_SECONDS = 20.0
 _JOBS_NEED = (
     "var_dir",
     "mlflow_url",
@@ -145,6 +147,26 @@ class RayJobs:
         response = await self._call("GET", f"/api/jobs/{submission_id}/logs", missing_ok=True)
         return "" if response is None else str(response.json().get("logs") or "")
 
+    async def follow_logs(self, submission_id: str) -> AsyncGenerator[str]:
+        """Gives what a job prints, from its beginning on and as it comes, until it has ended.
+
+        Args:
+            submission_id: The job, which runs or has ended.
+        """
+        url = f"{self._url}/api/jobs/{submission_id}/logs/tail"
+        try:
+            async with (
+                aiohttp.ClientSession(trust_env=not is_loopback_url(self._url)) as session,
+                session.ws_connect(url, headers=self._headers(), heartbeat=_HEARTBEAT_SECONDS) as socket,
+            ):
+                async for message in socket:
+                    if message.type is aiohttp.WSMsgType.TEXT:
+                        yield message.data
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnavailableError(
+                f"Ray at {self._url} does not tell what job {submission_id} prints: {error}"
+            ) from error
+
     async def delete(self, submission_id: str) -> None:
         """Makes Ray forget a job that has ended. Does nothing if it does not know it, or it goes on."""
         await self._call("DELETE", f"/api/jobs/{submission_id}", missing_ok=True)
@@ -192,12 +214,8 @@ class RayJobs:
         missing_ok: bool = False,
         **arguments: Any,  # noqa: ANN401 - httpx's own
     ) -> httpx.Response | None:
-        # Read every time: a new Ray may have a new token.
-        headers = {}
-        if self._token_file.is_file():
-            headers["Authorization"] = f"Bearer {self._token_file.read_text().strip()}"
         try:
-            response = await self._http.request(method, path, headers=headers, **arguments)
+            response = await self._http.request(method, path, headers=self._headers(), **arguments)
         except httpx.HTTPError as error:
             raise UnavailableError(f"Ray at {self._url} does not answer: {error or type(error).__name__}") from error
         if missing_ok and response.status_code == httpx.codes.NOT_FOUND:
@@ -208,6 +226,12 @@ class RayJobs:
                 f"Ray at {self._url} refused {method} {path} with status {response.status_code}: {reason}"
             )
         return response
+
+    def _headers(self) -> dict[str, str]:
+        # Read every time: a new Ray may have a new token.
+        if not self._token_file.is_file():
+            return {}
+        return {"Authorization": f"Bearer {self._token_file.read_text().strip()}"}
 
 
 def entrypoint(run_id: str, attempt: int) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -25,7 +26,7 @@ from services.trainer.job.iteration_log import SweepLog
 from services.trainer.job.orders import Orders
 from services.trainer.job.plan import Plan
 from services.trainer.job.tuning import Learnt, NothingLearntError, train
-from services.trainer.records import heartbeat, registry, runs, tracking
+from services.trainer.records import heartbeat, own_checkpoints, registry, runs, tracking
 from services.trainer.records.tracking import Tracking
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2
@@ -90,15 +91,33 @@ def make_plan(run: trainer_pb2.Run, recorder: Tracking) -> Plan:
     """Says where a run leaves things, and fetches what it starts from."""
     folder = folder_of(run.id)
     folder.mkdir(parents=True, exist_ok=True)
-    warm = run.spec.warm_start
+    if not run.spec.HasField("warm_start"):
+        return Plan(run, folder)
+    return Plan(run, folder, fetch_start(run.spec.warm_start, folder / "start", recorder))
+
+
+def fetch_start(warm: trainer_pb2.WarmStart, folder: Path, recorder: Tracking) -> Path:
+    """Fetches the checkpoint that a run starts from, unless an earlier attempt has, and checks that it may be read.
+
+    Args:
+        warm: What was asked for.
+        folder: Where it goes: nobody else writes there, so what is checked is what is read.
+        recorder: MLflow.
+
+    Raises:
+        FailedPreconditionError: If the trainer did not write it.
+    """
+    noted, start = own_checkpoints.ledger(settings().var_dir), folder / "checkpoint"
+    if own_checkpoints.is_ours(start, noted):
+        return start
+    shutil.rmtree(folder, ignore_errors=True)
+    name = warm.checkpoint or f"{warm.policy}:{warm.version}"
     if warm.checkpoint:
-        return Plan(run, folder, Path(warm.checkpoint))
-    if warm.version:
-        start = registry.download_checkpoint(
-            recorder.client, settings().mlflow_url, warm.policy, warm.version, folder / "start"
-        )
-        return Plan(run, folder, start)
-    return Plan(run, folder)
+        shutil.copytree(warm.checkpoint, start)
+    else:
+        registry.download_checkpoint(recorder.client, settings().mlflow_url, warm.policy, warm.version, folder)
+    own_checkpoints.check(start, noted, name)
+    return start
 
 
 def record_end(plan: Plan, learnt: Learnt, recorder: Tracking) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 
 from services.common.bundle import read_bundle
-from services.trainer.records import registry
+from services.trainer.records import own_checkpoints, registry
 from services.trainer.records.tracking import Tracking
 from steersman.client import open_channel
 from steersman.settings import settings
@@ -49,6 +49,7 @@ def publish(run: trainer_pb2.Run, exported: Export, tracking: Tracking) -> int:
     Returns:
         The version.
     """
+    own_checkpoints.note(exported.checkpoint, own_checkpoints.ledger(settings().var_dir))
     version = registry.register(
         tracking.client, run, read_bundle(exported.bundle), exported.checkpoint, exported.iteration
     )

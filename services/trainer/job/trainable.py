@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ray.tune.result import TRIAL_INFO
@@ -15,6 +16,8 @@ from services.trainer.environments.environment_spaces import spaces_of
 from services.trainer.job.plan import Plan
 from services.trainer.job.sweeps.request import trial_spec
 from services.trainer.job.trial_callback import IterationEnd
+from services.trainer.records import own_checkpoints
+from steersman.settings import settings
 from steersman.v1 import trainer_pb2
 
 
@@ -37,6 +40,11 @@ def make_trainable(plan: Plan) -> Any:  # noqa: ANN401 - RLlib has no types
             built.environment(env_config={TRIAL_IN_CONTEXT: own.trial})
             built.callbacks([functools.partial(IterationEnd, own), *built.callbacks_class])
             super().__init__(built, **keywords)
+
+        def save_checkpoint(self, checkpoint_dir: str) -> Any:  # noqa: ANN401 - Tune's
+            saved = super().save_checkpoint(checkpoint_dir)
+            own_checkpoints.note(Path(checkpoint_dir), own_checkpoints.ledger(settings().var_dir))
+            return saved
 
         @classmethod
         def default_resource_request(cls, config: dict[str, Any]) -> Any:  # noqa: ANN401

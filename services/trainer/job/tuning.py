@@ -28,6 +28,7 @@ from services.trainer.job.sweeps.search import param_space, scheduler
 from services.trainer.job.sweeps.trial_records import read_trials
 from services.trainer.job.trainable import make_trainable, trial_number, trial_plan
 from services.trainer.job.trial_callback import reached_target
+from services.trainer.job.whole_files import whole_files
 from services.trainer.records.tracking import Tracking
 from steersman.errors import FailedPreconditionError
 from steersman.settings import settings
@@ -92,9 +93,11 @@ def _tuner(plan: Plan, recorder: Tracking, *, was_stopped: bool) -> tune.Tuner:
     spec = plan.run.spec
     is_sweep = spec.HasField("sweep")
     trainable = make_trainable(plan)
+    files = whole_files()
     run_config = tune.RunConfig(
         name=_TUNE,
         storage_path=str(plan.folder),
+        storage_filesystem=files,
         stop=StopWhenOverdue(),
         checkpoint_config=tune.CheckpointConfig(
             num_to_keep=spec.checkpoints_kept or _CHECKPOINTS_KEPT,
@@ -113,7 +116,7 @@ def _tuner(plan: Plan, recorder: Tracking, *, was_stopped: bool) -> tune.Tuner:
         verbose=0,
     )
     folder = str(plan.folder / _TUNE)
-    if not tune.Tuner.can_restore(folder):
+    if not tune.Tuner.can_restore(folder, storage_filesystem=files):
         tune_config = tune.TuneConfig(
             search_alg=BasicVariantGenerator(
                 max_concurrent=spec.sweep.max_concurrent_trials, random_state=spec.seed % 2**32
@@ -127,6 +130,7 @@ def _tuner(plan: Plan, recorder: Tracking, *, was_stopped: bool) -> tune.Tuner:
     tuner = tune.Tuner.restore(
         folder,
         trainable,
+        storage_filesystem=files,
         param_space=param_space(spec),
         _resume_config=tune.ResumeConfig(
             # A trial that was told to stop has finished, as Tune sees it.

@@ -32,6 +32,20 @@ def test_every_program_listens_on_loopback_only(settings: Settings) -> None:
         assert not any("0.0.0.0" in word for word in program.command), program.name  # noqa: S104 - what must not be
 
 
+def test_only_the_gateway_has_the_password_of_its_database(settings: Settings) -> None:
+    """Of what the others start, much is code that users bring along."""
+    secretive = settings.model_copy(update={"database_url": "postgresql://me:s3cr3t@127.0.0.1/base"})
+    shared = stack_environment(secretive)
+
+    has = [
+        program.name
+        for program in local_programs(secretive)
+        if any("s3cr3t" in value for value in (shared | dict(program.environment)).values())
+    ]
+
+    assert has == ["gateway"]
+
+
 def test_programs_read_the_same_settings_from_their_environment(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

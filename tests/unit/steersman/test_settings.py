@@ -93,6 +93,13 @@ def test_an_empty_variable_is_the_default(name: str, monkeypatch: pytest.MonkeyP
     assert Settings() == Settings.model_construct()
 
 
+@pytest.mark.parametrize("name", ["mlflow_url", "ray_dashboard_url"])
+def test_a_password_in_a_url_that_jobs_carry_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="without a user and a password") as refused:
+        Settings.model_validate({name: "http://me:s3cr3t@127.0.0.1:5000"})
+    assert "~/.mlflow/credentials" in str(refused.value)
+
+
 def test_only_an_empty_url_of_ray_means_something(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEERSMAN_RAY_DASHBOARD_URL", "")
 

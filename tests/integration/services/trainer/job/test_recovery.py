@@ -11,6 +11,7 @@ from ray import tune
 
 from services.trainer.job.recovery import LOST_PROCESSES, Recovery
 from services.trainer.job.stall import StallGuard
+from services.trainer.job.whole_files import whole_files
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(120)]
 
@@ -43,6 +44,7 @@ def fit(folder: Path, how: str, times: int) -> tuple[Any, int, list[str]]:
     said: list[str] = []
     config = tune.RunConfig(
         storage_path=str(folder / "tune"),
+        storage_filesystem=whole_files(),
         checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
         callbacks=[StallGuard(60.0), Recovery(warn=said.append)],
         verbose=0,
