@@ -138,7 +138,8 @@ class Weighted(gymnasium.RewardWrapper[Any, Any]):
 def test_arguments_of_wrappers_keep_their_types() -> None:
     wrapper = EnvironmentWrapper(path=f"{__name__}:Weighted")
     set_kwargs(wrapper, {"weights": [1.0, 2.5], "repeats": 3})
-    made = make_environment(Environment(id="CartPole-v1", wrappers=[wrapper]))
-    assert isinstance(made, Weighted)
+    made: Any = make_environment(Environment(id="CartPole-v1", wrappers=[wrapper]))
+    while not isinstance(made, Weighted):
+        made = made.env
     assert repr(made.weights) == "[1.0, 2.5]"
     assert made.repeats == [0, 1, 2]
