@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,10 +12,10 @@ import pytest
 from ray.rllib.core.rl_module.rl_module import RLModule
 
 from deploy.free_ports import free_address
-from services.trainer.records import runs
+from services.trainer.records import heartbeat
 from services.trainer.records.tracking import Tracking
 from steersman.v1 import trainer_pb2
-from steersman.v1.trainer_pb2 import ResumeRunRequest, StartRunRequest, WatchRunRequest
+from steersman.v1.trainer_pb2 import GetRunRequest, ResumeRunRequest, StartRunRequest, WatchRunRequest
 from tests.conftest import Stack
 from tests.integration.services.trainer.api.test_service import SHORT, Trainer, another_trainer, spec, trainer
 
@@ -20,22 +23,35 @@ __all__ = ["trainer"]
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
+_ONE_BEAT = """
+import pathlib, sys
+from services.trainer.records import heartbeat
+heartbeat.beat(pathlib.Path(sys.argv[1]), attempt=1)
+"""
 
-async def test_a_cluster_that_goes_away_ends_a_run_of_which_nothing_is_heard(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runs, "_CLUSTER_GONE_SECONDS", 2)
+
+async def test_without_ray_a_run_has_failed_only_if_its_process_is_gone_for_certain(stack: Stack) -> None:
     tracking = Tracking(stack.settings.mlflow_url)
     run_id = tracking.create(spec("silent", SHORT))
     tracking.start(run_id)
     nowhere = f"http://{free_address()}"
     async with another_trainer(stack.settings.model_copy(update={"ray_dashboard_url": nowhere})) as other:
-        events = [event.run async for event in other.WatchRun(WatchRunRequest(id=run_id))]
+        silent = (await other.GetRun(GetRunRequest(id=run_id))).run
+        assert silent.state == trainer_pb2.RUN_STATE_STARTING
+        assert "UNKNOWN whether the run goes on" in silent.warning
+        assert nowhere in silent.warning
 
-    assert events[0].state == trainer_pb2.RUN_STATE_STARTING
-    assert nowhere in events[0].warning
-    assert events[-1].state == trainer_pb2.RUN_STATE_FAILED
-    assert "the cluster went away" in events[-1].error
+        folder = stack.settings.var_dir / "runs" / run_id
+        heartbeat.beat(folder, attempt=1)
+        alive = (await other.GetRun(GetRunRequest(id=run_id))).run
+        assert alive.state == trainer_pb2.RUN_STATE_STARTING
+        assert "the run's process lives" in alive.warning
+
+        beats = [sys.executable, "-c", _ONE_BEAT, str(folder)]
+        await asyncio.to_thread(subprocess.run, beats, check=True, timeout=60)
+        gone = [event.run async for event in other.WatchRun(WatchRunRequest(id=run_id))][-1]
+        assert gone.state == trainer_pb2.RUN_STATE_FAILED
+        assert "the run's process is gone, and so is Ray" in gone.error
     assert tracking.get(run_id).status == "FAILED"
 
 
