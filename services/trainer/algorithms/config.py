@@ -31,6 +31,9 @@ _FILTERS_HINT = (
     "; for pictures of any size, conv_filters has the channels, the kernel and the stride of each layer, such as "
     "--set 'conv_filters=[[16, 3, 2], [32, 3, 2]]'"
 )
+RUNNER_RESTARTS = 3
+"""How often the process of an environment runner is started again, in each attempt at its trial."""
+
 TRIAL_IN_CONTEXT = "steersman_trial"
 """Key of RLlib's `env_config` with the number of the trial whose environments they are, so that they can say so."""
 
@@ -82,9 +85,12 @@ def build_config(spec: trainer_pb2.RunSpec, spaces: EnvironmentSpaces | None = N
                 num_cpus_per_learner=_or_default(resources, "cpus_per_learner"),
             )
             .resources(num_cpus_for_main_process=_or_default(resources, "cpus"))
-            # RLlib would start a process that fails again and again, a thousand times, and the run would hang instead
-            # of telling why.
-            .fault_tolerance(restart_failed_env_runners=False)
+            # RLlib itself would start a process that fails a thousand times.
+            .fault_tolerance(
+                restart_failed_env_runners=True,
+                max_num_env_runner_restarts=RUNNER_RESTARTS,
+                delay_between_env_runner_restarts_s=0,
+            )
             .rl_module(model_config=DefaultModelConfig(**groups[MODEL]), rl_module_spec=_module_spec(spec, algorithm))
             .debugging(seed=spec.seed)
             .callbacks([OwnReturns, *own_callbacks(spec.callbacks)])

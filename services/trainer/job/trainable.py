@@ -13,6 +13,7 @@ from ray.tune.result import TRIAL_INFO
 from services.trainer.algorithms import build_config, find_algorithm
 from services.trainer.algorithms.config import TRIAL_IN_CONTEXT
 from services.trainer.environments.environment_spaces import spaces_of
+from services.trainer.job.lost_runners import LostRunners
 from services.trainer.job.plan import Plan
 from services.trainer.job.sweeps.request import trial_spec
 from services.trainer.job.trial_callback import IterationEnd
@@ -39,7 +40,13 @@ def make_trainable(plan: Plan) -> Any:  # noqa: ANN401 - RLlib has no types
             built = build_config(own.run.spec, spaces)
             built.environment(env_config={TRIAL_IN_CONTEXT: own.trial})
             built.callbacks([functools.partial(IterationEnd, own), *built.callbacks_class])
+            self._lost_runners = LostRunners(own.trial)
             super().__init__(built, **keywords)
+
+        def restore_env_runners(self, env_runner_group: Any) -> list[int]:  # noqa: ANN401 - RLlib's
+            self._lost_runners.check(env_runner_group)
+            restored: list[int] = super().restore_env_runners(env_runner_group)
+            return restored
 
         def save_checkpoint(self, checkpoint_dir: str) -> Any:  # noqa: ANN401 - Tune's
             saved = super().save_checkpoint(checkpoint_dir)

@@ -85,6 +85,14 @@ class IterationEnd(RLlibCallback):  # type: ignore[misc] # RLlib has no types
         if self._plan.start is not None:
             warm_start(algorithm, self._plan.start, with_optimizer=self._plan.run.spec.warm_start.with_optimizer)
 
+    def on_env_runners_recreated(self, *, env_runner_indices: list[int], **_: Any) -> None:  # noqa: ANN401
+        """Says that the run has lost something, and goes on."""
+        _log.warning("environment runners %s were lost and started again", env_runner_indices)
+        with contextlib.suppress(UnavailableError):
+            Tracking(settings().mlflow_url).warn(
+                self._plan.run.id, "processes of environments were lost and started again"
+            )
+
     def on_checkpoint_loaded(self, **_: Any) -> None:  # noqa: ANN401 - RLlib's signature
         """Goes on where the trial was."""
         self._best.CopyFrom(read_memory(self._plan.memory))
