@@ -22,13 +22,13 @@ from bench.results import Row, Samples
 from bench.systems.ray_serve import APPS, DEFAULT_POLLING, RayServe
 from bench.systems.steersman import Steersman
 from bench.targets import Target
-from services.common.environments import Environment
 from services.common.episodes import Act, Rollout, Step
 from services.evaluator.play.environment_making import Recipe, close_environments, make_environments
 from services.evaluator.play.evaluation import Arena, Result, play
 from services.evaluator.play.players import Contestant
 from steersman import spaces
 from steersman.aio import PolicyClient
+from steersman.environments.making import Environment
 from steersman.v1 import trainer_pb2
 
 SECTION = "evaluate"

@@ -116,7 +116,7 @@ def record(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from steersman.checked_environment import CheckedEnvironment
+    from steersman.environments.checked import CheckedEnvironment
 
     file = folder / FILE
     if file.exists():
@@ -125,7 +125,9 @@ def record(
     environments: list[CheckedEnvironment] = []
     for _ in range(min(episodes, _MOST_ENVIRONMENTS)):
         made = make_environment()
-        environments.append(CheckedEnvironment(made, made.spec.id if made.spec else type(made.unwrapped).__name__))
+        if not isinstance(made, CheckedEnvironment):
+            made = CheckedEnvironment(made, made.spec.id if made.spec else type(made.unwrapped).__name__)
+        environments.append(made)
     unfinished = file.with_suffix(".part")
     steps, cut, returns = 0, 0, []
     limits = _Limits(longest_episode, time.monotonic() + longest_seconds if longest_seconds else math.inf, stops)

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.common.causes import in_words
-from services.common.environments import Environment
-from services.common.raw_rewards import RAW_REWARD
+from steersman.causes import in_words
+from steersman.environments.making import Environment
+from steersman.environments.raw_rewards import RAW_REWARD
 from steersman.errors import FailedPreconditionError, SteersmanError
 
 

@@ -10,7 +10,7 @@ import jsonschema
 from google.protobuf import json_format
 
 from steersman import spaces
-from steersman.environment_choice import check_recordable
+from steersman.environments.choice import check_recordable
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 from steersman.v1 import common_pb2

@@ -9,7 +9,7 @@ import typer
 from steersman.arguments import to_struct, to_text
 from steersman.cli import panels
 from steersman.cli.train import here_or_uri, parse_settings, parse_wrapper
-from steersman.environment_choice import described
+from steersman.environments.choice import described
 from steersman.v1 import evaluator_pb2, trainer_pb2
 
 EnvironmentOption = Annotated[

@@ -14,7 +14,7 @@ from steersman import spaces, tensors
 from steersman.cli.connection import call_seconds, configured, connect
 from steersman.cli.output import JsonOption, console, plain, print_json, say
 from steersman.cli.timeout import with_timeout
-from steersman.environment_choice import described, trained_in
+from steersman.environments.choice import described, trained_in
 from steersman.errors import NotFoundError
 from steersman.policy_names import names_a_version, parse_address
 from steersman.v1 import common_pb2, policy_pb2, policy_pb2_grpc

@@ -18,7 +18,7 @@ from steersman.cli.output import JsonOption, note, plain, print_json, progress, 
 from steersman.cli.own_code import AsGivenOption, EnvironmentSetOption, WrapperOption
 from steersman.cli.train import parse_settings, parse_wrapper
 from steersman.client import DEFAULT_TIMEOUT_SECONDS, PolicyClient, PolicyInfo
-from steersman.environment_choice import chosen, described, difference, takes_recorded
+from steersman.environments.choice import chosen, described, difference, takes_recorded
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.recording import LONGEST_EPISODE, Predictor
 from steersman.recording import record as record_episodes
@@ -98,7 +98,8 @@ def record(
         raise FailedPreconditionError(
             f"recording needs the extra `record`: pip install 'steersman[record]' ({error})"
         ) from None
-    from steersman.cli.local_environment import enter_code, make_environment
+    from steersman.cli.local_code import enter_code
+    from steersman.environments.making import make_environment
 
     kwargs = parse_settings(environment_setting or [])
     wrappers = [parse_wrapper(text) for text in wrapper or []]

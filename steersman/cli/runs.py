@@ -13,7 +13,7 @@ from steersman.cli.run_comparison import compare
 from steersman.cli.run_view import RunView, describe_return, state_name
 from steersman.cli.sweep import TRIAL_COLUMNS, trial_rows
 from steersman.cli.timeout import with_timeout
-from steersman.environment_choice import described
+from steersman.environments.choice import described
 from steersman.errors import InternalError
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 

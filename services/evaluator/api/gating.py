@@ -15,7 +15,7 @@ from services.evaluator.api.contestants import gateway_named, resolve
 from services.evaluator.judge.archive import Archive
 from services.evaluator.judge.fresh_seeds import fresh_seed
 from steersman.aio import PolicyInfo, open_channel
-from steersman.environment_choice import described
+from steersman.environments.choice import described
 from steersman.errors import (
     ConnectionLostError,
     InvalidArgumentError,

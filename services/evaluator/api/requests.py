@@ -15,7 +15,7 @@ from services.evaluator.play.players import CONSTANT, RANDOM
 from services.evaluator.workers.user_code import LocalCode, unpack_code
 from steersman.aio import PolicyInfo
 from steersman.arguments import from_message, kwargs_of
-from steersman.environment_choice import chosen, takes_recorded
+from steersman.environments.choice import chosen, takes_recorded
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.quoting import quoted, quoted_names
 from steersman.v1 import evaluator_pb2, trainer_pb2

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from services.common.causes import in_words
-from services.common.environments import Environment
 from services.common.episodes import Episode, Limits, Rollout, Step
 from services.evaluator.film.pictures import UNFINISHED, Darkroom
 from services.evaluator.play.environment_making import close_environments, make_environments
@@ -23,6 +21,8 @@ from services.evaluator.play.shares import PULSE_SECONDS, Share
 from services.evaluator.workers.processes import in_processes
 from services.evaluator.workers.user_code import enter
 from steersman.aio import PolicyClient
+from steersman.causes import in_words
+from steersman.environments.making import Environment
 from steersman.errors import FailedPreconditionError
 from steersman.extras import ACTION_DISTRIBUTION_INPUTS
 from steersman.settings import settings

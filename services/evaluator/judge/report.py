@@ -9,7 +9,7 @@ from services.common.episodes import Episode
 from services.evaluator.judge.summary_statistics import percentiles, probability_of_improvement, summarise
 from services.evaluator.play.evaluation import Arena, Result
 from steersman.aio import PolicyInfo
-from steersman.environment_choice import difference
+from steersman.environments.choice import difference
 from steersman.v1 import evaluator_pb2
 
 _PACKAGES = ("steersman", "gymnasium", "grpcio", "numpy", "scipy")

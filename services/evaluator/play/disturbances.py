@@ -16,8 +16,8 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 
-from services.common.environments import Environment
 from services.evaluator.play.actions import constant_action
+from steersman.environments.making import Environment
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 from steersman.v1 import evaluator_pb2

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from services.common.environments import Environment, make_environment
 from services.evaluator.play.disturbances import Disturbance, disturbed
 from services.evaluator.workers.user_code import LocalCode
 from steersman import spaces
 from steersman.arguments import kwargs_of, set_kwargs
+from steersman.environments.making import Environment, make_environment
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2, trainer_pb2
 

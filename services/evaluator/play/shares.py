@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 
-from services.common.environments import Environment
 from services.common.episodes import NO_LIMITS, Act, Episode, Limits, Rollout
 from services.common.light_channel import open_light_channel
 from services.evaluator.play.environment_making import Recipe, check_spaces, close_environments, make_environments
 from services.evaluator.play.players import RANDOM, ConstantAction, Contestant, RandomActions, Requests, ServedPolicy
 from services.evaluator.workers.user_code import enter
 from steersman.aio import PolicyClient
+from steersman.environments.making import Environment
 from steersman.settings import settings
 from steersman.v1 import common_pb2
 

@@ -9,8 +9,8 @@ from typing import Any
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 
-from services.common.causes import in_words
 from steersman.arguments import kwargs_of
+from steersman.causes import in_words
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2

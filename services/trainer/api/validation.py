@@ -13,7 +13,7 @@ from services.trainer.export.exportable import check_spaces
 from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.records.tracking import LONGEST_SPEC, spec_json
 from steersman.arguments import kwargs_of, set_kwargs
-from steersman.environment_choice import check_recordable
+from steersman.environments.choice import check_recordable
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2

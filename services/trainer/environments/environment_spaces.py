@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium
 
-from services.common.environments import make_environment
+from steersman.environments.making import make_environment
 from steersman.v1 import trainer_pb2
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
-from services.common.raw_rewards import RAW_RETURN
+from steersman.environments.raw_rewards import RAW_RETURN
 
 OWN_RETURN_MEAN = "steersman_own_return_mean"
 """The mean's name among RLlib's metrics of env runners; there only where there are wrappers."""

@@ -15,11 +15,11 @@ from typing import Any
 import gymnasium
 from google.protobuf import json_format
 
-from services.common.causes import in_words
-from services.common.environments import make_environment
 from services.trainer.export.exportable import check_spaces
 from steersman import spaces
-from steersman.checked_environment import UnsoundEnvironmentError
+from steersman.causes import in_words
+from steersman.environments.checked import UnsoundEnvironmentError
+from steersman.environments.making import make_environment
 from steersman.errors import InvalidArgumentError, SteersmanError, status_number
 from steersman.v1 import trainer_pb2
 

@@ -17,8 +17,8 @@ import gymnasium
 import ray
 from ray.experimental import internal_kv
 
-from services.common.causes import in_words
-from services.common.environments import Environment, make_environment
+from steersman.causes import in_words
+from steersman.environments.making import Environment, make_environment
 from steersman.errors import FailedPreconditionError, SteersmanError
 from steersman.v1 import trainer_pb2
 

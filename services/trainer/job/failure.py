@@ -10,8 +10,8 @@ from pathlib import Path
 import ray
 from ray.tune import TuneError
 
-from services.common.causes import in_words
 from services.trainer.environments.watched_environment import what_went_wrong
+from steersman.causes import in_words
 from steersman.errors import SteersmanError
 
 _LEAST_ROOM = 2**20

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import onnxruntime
 
 from services.common.bundle import NEXT_STATE_PREFIX, Bundle
-from services.common.environments import Environment
 from services.common.episodes import Episode, Limits, Rollout, Step
 from services.trainer.environments.watched_environment import make_watched
 from steersman import spaces, tensors
+from steersman.environments.making import Environment
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2
 

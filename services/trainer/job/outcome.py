@@ -18,7 +18,7 @@ from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.job.orders import EvaluationPatience
 from services.trainer.job.publishing import Export
 from steersman.arguments import kwargs_of
-from steersman.environment_choice import recorded
+from steersman.environments.choice import recorded
 from steersman.v1 import trainer_pb2
 
 EVALUATION_SEED = 1_000_000

@@ -8,7 +8,7 @@ import grpc
 
 from services.trainer.records.tracking import Tracking
 from steersman.client import open_channel
-from steersman.environment_choice import recorded
+from steersman.environments.choice import recorded
 from steersman.errors import InternalError, SteersmanError, UnavailableError, from_rpc_error
 from steersman.settings import settings
 from steersman.v1 import (

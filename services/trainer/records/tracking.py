@@ -20,7 +20,7 @@ from mlflow.entities import Metric, Param, ViewType
 from mlflow.exceptions import MlflowException
 
 from steersman.arguments import kwargs_of, to_text
-from steersman.environment_choice import wrappers_in_words
+from steersman.environments.choice import wrappers_in_words
 from steersman.errors import NotFoundError, UnavailableError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2

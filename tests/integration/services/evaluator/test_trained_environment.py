@@ -11,7 +11,7 @@ from services.common.bundle import Bundle, write_bundle
 from services.common.code import pack_code
 from services.evaluator.judge.archive import Archive
 from steersman.arguments import from_text, set_kwargs
-from steersman.environment_choice import recorded
+from steersman.environments.choice import recorded
 from steersman.v1 import common_pb2, evaluator_pb2, evaluator_pb2_grpc, trainer_pb2
 from tests.bundles import write_linear_bundle
 from tests.gateways import GatewayProcess, attached_replica

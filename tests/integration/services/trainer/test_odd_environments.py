@@ -12,7 +12,6 @@ import pytest
 from google.protobuf import json_format
 
 from services.common.bundle import Bundle, read_bundle
-from services.common.environments import make_environment
 from services.policy.runtime import PolicyRuntime
 from services.trainer import algorithms
 from services.trainer.api import validation
@@ -21,6 +20,7 @@ from services.trainer.export.nesting import leaves
 from services.trainer.job import greedy
 from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.job.rllib_results import iteration_of
+from steersman.environments.making import make_environment
 from steersman.v1 import trainer_pb2
 from steersman.v1.common_pb2 import TrainedEnvironment
 from tests import odd_environments as odd

@@ -5,12 +5,12 @@ import gymnasium
 import numpy as np
 import pytest
 
-from services.common.environments import Environment
 from services.common.episodes import Rollout, Step
-from services.common.raw_rewards import RAW_REWARD
 from services.evaluator.play.environment_making import Recipe, check_spaces, close_environments, make_environments
 from steersman import spaces
-from steersman.checked_environment import UnsoundEnvironmentError
+from steersman.environments.checked import UnsoundEnvironmentError
+from steersman.environments.making import Environment
+from steersman.environments.raw_rewards import RAW_REWARD
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2, trainer_pb2
 from steersman.v1.trainer_pb2 import EnvironmentWrapper

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
-from services.common.environments import make_environment
 from steersman.arguments import set_kwargs
+from steersman.environments.making import make_environment
 from steersman.errors import FailedPreconditionError, InvalidArgumentError
 from steersman.v1.trainer_pb2 import Environment, EnvironmentWrapper
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from steersman.arguments import kwargs_of, set_kwargs
-from steersman.environment_choice import check_recordable, chosen, described, difference, recorded, trained_in
+from steersman.environments.choice import check_recordable, chosen, described, difference, recorded, trained_in
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import common_pb2, trainer_pb2
 

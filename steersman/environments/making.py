@@ -10,11 +10,11 @@ from typing import Any
 
 import gymnasium
 
-from services.common.causes import in_words
-from services.common.learning_wrappers import check_wrappers
-from services.common.raw_rewards import RawRewards, RewardMeter
 from steersman.arguments import kwargs_of
-from steersman.checked_environment import CheckedEnvironment
+from steersman.causes import in_words
+from steersman.environments.checked import CheckedEnvironment
+from steersman.environments.learning_wrappers import check_wrappers
+from steersman.environments.raw_rewards import RawRewards, RewardMeter
 from steersman.errors import FailedPreconditionError, InvalidArgumentError, SteersmanError
 from steersman.quoting import quoted
 from steersman.v1 import trainer_pb2

@@ -11,7 +11,7 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 
-from steersman.checked_environment import UnsoundEnvironmentError, one_number
+from steersman.environments.checked import UnsoundEnvironmentError, one_number
 
 RAW_REWARD = "steersman/raw_reward"
 """Where in a step's information the environment's own reward is, if it need not be the step's."""

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from services.common.causes import deepest, in_words
+from steersman.causes import deepest, in_words
 from steersman.errors import InvalidArgumentError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
-from steersman.checked_environment import CheckedEnvironment, UnsoundEnvironmentError
+from steersman.environments.checked import CheckedEnvironment, UnsoundEnvironmentError
 from tests import odd_environments as odd
 
 
