@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         ge=0,
         description="Logical GPUs that each policy replica reserves in Ray. A deployment may ask for another number.",
     )
-    max_batch_size: int = Field(256, ge=1, description="Most observations that a replica computes in one batch.")
+    max_batch_size: int = Field(512, ge=1, description="Most observations that a replica computes in one batch.")
     max_queue_delay_microseconds: int = Field(
         0,
         ge=0,

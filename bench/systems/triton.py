@@ -25,7 +25,7 @@ _PACKAGES = ("nvidia-pytriton==0.7.0", "onnxruntime>=1.20")
 have an environment of their own; nothing of pytriton's own Python code is used."""
 
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-_MAX_BATCH = 256
+_MAX_BATCH = 512
 _START_SECONDS = 60.0
 
 _CONFIG = f"""

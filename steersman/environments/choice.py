@@ -117,7 +117,7 @@ def difference(name: str, spec: common_pb2.PolicySpec, played: trainer_pb2.Envir
     if played.id != spec.environment_id:
         return f"{name} was trained in {spec.environment_id}"
     if not spec.HasField("environment"):
-        return f"of the environment that {name} was trained in its bundle records the id only"
+        return f"of the environment that {name} was trained in, its bundle records only the id"
     trained = trained_in(spec)
     differences = []
     ours, theirs = kwargs_of(played), kwargs_of(trained)

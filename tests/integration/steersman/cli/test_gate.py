@@ -69,7 +69,7 @@ def test_the_better_version_passes_the_gate_and_the_worse_one_does_not(
 
         first, *_ = json.loads(steersman("audit", "gated", "--json").output)
         assert first["action"] == "promote", "what was refused has changed nothing"
-        assert first["reason"].startswith("better than gated:1 in CartPole-v1: difference +")
+        assert first["reason"].startswith("gated:2 against gated:1 in CartPole-v1: better; difference +")
         for words in ("(interval +", "episodes on the same seeds", "mean returns"):
             assert words in first["reason"]
         assert json.loads(first["after"])["route"]["weights"] == {"2": 1.0}

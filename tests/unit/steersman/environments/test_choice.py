@@ -77,7 +77,7 @@ def test_of_a_bundle_of_format_2_only_the_id_is_known() -> None:
     played = chosen(spec, "", {}, [])
     assert played == environment("Pendulum-v1")
     assert difference("a:1", spec, played, "") == (
-        "of the environment that a:1 was trained in its bundle records the id only"
+        "of the environment that a:1 was trained in, its bundle records only the id"
     )
 
 
