@@ -9,6 +9,7 @@ import grpc
 import pytest
 from mlflow import MlflowClient
 
+from services.trainer.records import own_checkpoints
 from services.trainer.records.tracking import Tracking
 from steersman.v1 import deployment_pb2, deployment_pb2_grpc, trainer_pb2, trainer_pb2_grpc
 from steersman.v1.trainer_pb2 import (
@@ -95,6 +96,10 @@ async def test_versions_on_the_way_and_a_start_from_one(stack: Stack, trainer: T
     assert first.latest.sampler_seconds > 0
     tracking = Tracking(stack.settings.mlflow_url)
     assert all(iteration.HasField("evaluated_return") for iteration in tracking.iterations(first.id, 0))
+    noted = own_checkpoints.ledger(stack.settings.var_dir)
+    kept = list((stack.settings.var_dir / "runs" / first.id / "tune").rglob("checkpoint_*"))
+    assert kept
+    assert all(own_checkpoints.is_ours(checkpoint, noted) for checkpoint in kept), "a run may start from each"
 
     # With so small a step, what it plays like is what it started from.
     again = spec("steady", {"iterations": 1}, settings=TINY | {"lr": 1e-12})

@@ -143,9 +143,15 @@ CASES = {
     "stacked pictures": Case(unusual_environments.IMAGES, connectors={"frame_stack": 3}),
     "stacked pictures, normalised": Case(unusual_environments.IMAGES, connectors={"frame_stack": 3, "normalize": True}),
 }
+OFTEN = ("an action that cannot move", "a gear from 1 beside a push", "integers from elsewhere", "all before")
+"""Tested with every change; each of the others has something of these."""
+
+assert set(OFTEN) <= set(CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.long) for name in CASES]
+)
 def test_what_is_odd_is_played_as_rllib_plays_it(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     _, policy = trained(case, tmp_path)
