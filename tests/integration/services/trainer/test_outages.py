@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +16,8 @@ import grpc
 import psutil
 import pytest
 
+from services.trainer.cluster.ray_jobs import RayJobs
+from steersman.errors import UnavailableError
 from steersman.v1 import trainer_pb2, trainer_pb2_grpc
 from steersman.v1.trainer_pb2 import GetRunRequest, ResumeRunRequest, StartRunRequest, StopRunRequest, WatchRunRequest
 from tests.conftest import Stack
@@ -43,12 +48,25 @@ async def test_a_run_killed_with_its_ray_head_goes_on_from_its_last_checkpoint(
     # Whether Ray was back by then or not.
     assert "can be resumed from its last checkpoint" in last.error
 
+    await _until_ray_answers(own_stack)
     await trainer.ResumeRun(ResumeRunRequest(id=run.id))
     async for event in trainer.WatchRun(WatchRunRequest(id=run.id, after_iteration=before + 1)):
         if event.HasField("iteration"):
             break
     assert event.iteration.iteration == before + 2
     await trainer.StopRun(StopRunRequest(id=run.id))
+
+
+async def _until_ray_answers(stack: Stack) -> None:
+    """Waits for the head that the stack starts again."""
+    deadline = time.monotonic() + 90
+    async with RayJobs(stack.settings.ray_dashboard_url, stack.settings.ray_token_file) as ray_jobs:
+        while True:
+            with contextlib.suppress(UnavailableError):
+                await ray_jobs.get("nobody")
+                return
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
 
 
 async def test_a_runner_that_is_killed_is_started_again_and_nothing_is_done_twice(
