@@ -30,12 +30,14 @@ class LostRunners:
         """Looks at the runners before each step of training.
 
         Args:
-            runners: RLlib's `EnvRunnerGroup`.
+            runners: RLlib's `EnvRunnerGroup`; None for what learns from recordings.
 
         Raises:
             FailedPreconditionError: If an environment has said what is wrong with it, which would come again, or none
                 of the runners comes back.
         """
+        if runners is None:
+            return
         expected, healthy = runners.num_remote_env_runners(), runners.num_healthy_remote_env_runners()
         if healthy == expected:
             self._none_since = None

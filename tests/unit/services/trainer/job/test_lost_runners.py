@@ -29,6 +29,10 @@ def test_a_run_goes_on_while_one_is_left(monkeypatch: pytest.MonkeyPatch) -> Non
         lost.check(Runners(healthy))
 
 
+def test_what_learns_from_recordings_has_none_to_lose() -> None:
+    LostRunners(trial=0).check(None)
+
+
 def test_a_run_waits_for_one_to_come_back_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = LostRunners(trial=0)
     lost.check(Runners(0))
