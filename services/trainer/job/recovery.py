@@ -33,6 +33,10 @@ class Recovery(tune.Callback):  # type: ignore[misc] # Ray has no types
     Args:
         explained: Tells by Tune's id for it why a trial failed, if it is known; then it was not merely lost.
         warn: Takes a sentence about what was lost.
+
+    Attributes:
+        failed: What ended each trial that failed, by Tune's id for it. Tune itself tells it from files, for which there
+            may be no room.
     """
 
     def __init__(
@@ -40,7 +44,9 @@ class Recovery(tune.Callback):  # type: ignore[misc] # Ray has no types
     ) -> None:
         self._warn = warn
         self._bounded: set[str] = set()
-        _install(explained)
+        self._raised: dict[str, BaseException] = {}
+        self.failed: dict[str, BaseException] = {}
+        _install(explained, self._raised)
 
     def on_step_begin(self, iteration: int, trials: Sequence[Any], **_: Any) -> None:  # noqa: ANN401 - Tune's signature
         """Bounds trials that are new to it; those of a run that was resumed have failures of earlier attempts."""
@@ -49,6 +55,10 @@ class Recovery(tune.Callback):  # type: ignore[misc] # Ray has no types
                 self._bounded.add(trial.trial_id)
                 trial.max_failures = trial.run_metadata.num_failures + LOST_PROCESSES
 
+    def on_trial_error(self, *, trial: Any, **_: Any) -> None:  # noqa: ANN401 - Tune's signature
+        """Keeps what ended a trial."""
+        self.failed[trial.trial_id] = self._raised.get(trial.trial_id) or RuntimeError("a trial failed")
+
     def on_trial_recover(self, *, trial: Any, **_: Any) -> None:  # noqa: ANN401 - Tune's signature
         """Says that a trial goes on."""
         error = str(trial.get_error() or "").strip().splitlines()
@@ -56,12 +66,14 @@ class Recovery(tune.Callback):  # type: ignore[misc] # Ray has no types
         self._warn("a process of the run was lost; it went on from its last checkpoint")
 
 
-def _install(explained: Callable[[str], str]) -> None:
+def _install(explained: Callable[[str], str], raised: dict[str, BaseException]) -> None:
     """Has Tune's trials give up where nothing was lost: there is no public way to choose what is tried again."""
     handle = getattr(Trial.handle_error, "original", Trial.handle_error)
 
     def handle_error(trial: Any, exc: Exception | None = None) -> None:  # noqa: ANN401 - Tune's
         handle(trial, exc)
+        if exc is not None:
+            raised[trial.trial_id] = exc
         if not was_lost(exc) or explained(trial.trial_id):
             trial.max_failures = 0
 

@@ -80,16 +80,23 @@ def train(plan: Plan, recorder: Tracking, *, was_stopped: bool = False) -> Learn
     # A result without a return is one: no episode may have ended yet.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     ray.init()
-    results = _tuner(plan, recorder, was_stopped=was_stopped).fit()
+    recovery = Recovery(
+        lambda trial_id: what_went_wrong(_number(plan, trial_id)),
+        lambda sentence: recorder.warn(plan.run.id, sentence),
+    )
+    results = _tuner(plan, recorder, recovery, was_stopped=was_stopped).fit()
     if plan.run.spec.HasField("sweep"):
-        return _best(plan, list(results), recorder)
+        failed = {trial_number(trial_id) for trial_id in recovery.failed}
+        others = [result for result in results if (result.metrics or {}).get(NUMBER) not in failed]
+        return _best(plan, others, len(results), recorder)
     (result,) = results
-    if result.error is not None:
-        raise result.error
+    for error in (result.error, *recovery.failed.values()):
+        if error is not None:
+            raise error
     return Learnt(plan, _final_export(plan, result))
 
 
-def _tuner(plan: Plan, recorder: Tracking, *, was_stopped: bool) -> tune.Tuner:
+def _tuner(plan: Plan, recorder: Tracking, recovery: Recovery, *, was_stopped: bool) -> tune.Tuner:
     spec = plan.run.spec
     is_sweep = spec.HasField("sweep")
     trainable = make_trainable(plan)
@@ -108,10 +115,7 @@ def _tuner(plan: Plan, recorder: Tracking, *, was_stopped: bool) -> tune.Tuner:
         callbacks=[
             SweepLog(plan.run, recorder) if is_sweep else RunLog(plan, recorder),
             _stall_guard(plan),
-            Recovery(
-                lambda trial_id: what_went_wrong(_number(plan, trial_id)),
-                lambda sentence: recorder.warn(plan.run.id, sentence),
-            ),
+            recovery,
         ],
         verbose=0,
     )
@@ -159,8 +163,8 @@ def _number(plan: Plan, trial_id: str) -> int:
     return trial_number(trial_id) if plan.run.spec.HasField("sweep") else 0
 
 
-def _best(plan: Plan, results: Sequence[Any], recorder: Tracking) -> Learnt:
-    """Chooses the trial with the best evaluated return.
+def _best(plan: Plan, results: Sequence[Any], tried: int, recorder: Tracking) -> Learnt:
+    """Chooses the trial with the best evaluated return, of those that did not fail; `tried` counts those too.
 
     That return is the greatest of many, so it is too good on average; the one that the run claims is measured again, in
     other episodes.
@@ -169,7 +173,7 @@ def _best(plan: Plan, results: Sequence[Any], recorder: Tracking) -> Learnt:
     failed = [entry for entry in trials.values() if entry.state == trainer_pb2.RUN_STATE_FAILED]
     warning = ""
     if failed:
-        warning = f"{len(failed)} of {len(results)} trials failed; trial {failed[0].number}: {failed[0].error}"
+        warning = f"{len(failed)} of {tried} trials failed; trial {failed[0].number}: {failed[0].error}"
     alive = [result for result in results if result.error is None]
     if not alive:
         raise SweepFailedError(warning)
