@@ -32,7 +32,7 @@ def to_run(page: Path, *, long: bool) -> bool:
 
 # Those of the README train, which takes a minute.
 SHORT = [
-    pytest.param(page, id=page.name, marks=[pytest.mark.long] if page.name == "README.md" else [])
+    pytest.param(page, id=page.name, marks=[pytest.mark.long] if page.name in {"README.md", "autoscaling.md"} else [])
     for page in PAGES
     if to_run(page, long=False)
 ]

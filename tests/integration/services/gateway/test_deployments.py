@@ -132,6 +132,7 @@ def test_a_policy_is_deployed_swapped_scaled_and_undeployed(
             client.request(OBSERVATION)
 
 
+@pytest.mark.long
 def test_a_deployment_that_cannot_load_says_why(
     stack: Stack, deployments: deployment_pb2_grpc.DeploymentServiceStub, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ class Combination:
         environment: Settings of `AlgorithmConfig.environment`.
         training: Settings of `AlgorithmConfig.training`.
         module_class: A custom `RLModule`.
+        is_rare: Whether it is tested with the long tests only: it takes ten seconds, and others have its parts.
     """
 
     algorithm: str
@@ -65,6 +66,7 @@ class Combination:
     environment: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     module_class: type | None = None
+    is_rare: bool = False
 
     @property
     def is_offline(self) -> bool:
@@ -103,9 +105,10 @@ COMBINATIONS = (
         CHOICE,
         env_to_module=lambda: [ScaleImages(), FrameStackingEnvToModule(num_frames=3)],
         training={"learner_connector": lambda *_: [FrameStackingLearner(num_frames=3)]},
+        is_rare=True,
     ),
     Combination("PPO", VECTOR, CHOICE, LSTM, env_to_module=lambda: [MeanStdFilter()]),
-    Combination("PPO", VECTOR, FORCES, {**LSTM, "vf_share_layers": True}),
+    Combination("PPO", VECTOR, FORCES, {**LSTM, "vf_share_layers": True}, is_rare=True),
     Combination(
         "PPO",
         VECTOR,
@@ -113,13 +116,13 @@ COMBINATIONS = (
         env_to_module=lambda: [PrevActionsPrevRewards(n_prev_actions=2, n_prev_rewards=2), FlattenObservations()],
     ),
     Combination("APPO", VECTOR, CHOICE),
-    Combination("APPO", VECTOR, CHOICE, LSTM),
+    Combination("APPO", VECTOR, CHOICE, LSTM, is_rare=True),
     Combination("IMPALA", VECTOR, FORCES),
     Combination("DQN", VECTOR, CHOICE, env_to_module=lambda: [MeanStdFilter()]),
     Combination("DQN", VECTOR, CHOICE, training={"num_atoms": 11, "v_min": -5.0, "v_max": 5.0, "dueling": False}),
-    Combination("SAC", VECTOR, FORCES, env_to_module=lambda: [MeanStdFilter()]),
+    Combination("SAC", VECTOR, FORCES, env_to_module=lambda: [MeanStdFilter()], is_rare=True),
     Combination("SAC", VECTOR, CHOICE),
-    Combination("TQC", VECTOR, FORCES),
+    Combination("TQC", VECTOR, FORCES, is_rare=True),
     Combination("BC", VECTOR, CHOICE),
     Combination("BC", VECTOR, FORCES, LSTM),
     Combination("MARWIL", VECTOR, FORCES),

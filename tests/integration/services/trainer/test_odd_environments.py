@@ -177,6 +177,7 @@ def test_returns_are_the_environments_own_also_where_wrappers_change_rewards(tmp
     np.testing.assert_array_equal(clipped, own)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kinds", [("reward", odd.SCALES, odd.SOUND_REWARDS), ("emits", odd.THERMOSTAT, odd.EMITTED)])
 def test_the_same_seed_learns_the_same_however_things_are_handed_out(
     kinds: tuple[str, str, tuple[str, ...]], tmp_path: Path

@@ -18,7 +18,7 @@ CASES = [
     pytest.param(
         combination,
         id=", ".join(describe(combination)),
-        marks=[pytest.mark.long] if combination.is_offline else [],
+        marks=[pytest.mark.long] if combination.is_offline or combination.is_rare else [],
     )
     for combination in COMBINATIONS
 ]

@@ -198,6 +198,7 @@ async def test_messages_of_a_stream_that_were_refused_are_not_kept(gateway: Gate
     assert grown < 20, f"it grew by {grown:.0f} MiB"
 
 
+@pytest.mark.long
 def test_many_names_of_the_longest_that_is_looked_up_are_not_all_kept(
     gateway: GatewayProcess, channel: grpc.Channel
 ) -> None:

@@ -43,9 +43,15 @@ CASES = [
     for environment, kind in (("CartPole-v1", gymnasium.spaces.Discrete), ("Pendulum-v1", gymnasium.spaces.Box))
     if algorithm.actions in (None, kind)
 ]
+RARE = {("BC", "Pendulum-v1"), ("MARWIL", "Pendulum-v1"), ("APPO", "Pendulum-v1"), ("IMPALA", "CartPole-v1")}
+"""Tested with the long tests only, since the algorithm is tested in the other environment."""
 
 
-@pytest.mark.parametrize(("algorithm", "environment"), CASES, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    ("algorithm", "environment"),
+    [pytest.param(*case, marks=pytest.mark.long if (case[0].name, case[1]) in RARE else ()) for case in CASES],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_an_iteration_with_the_defaults(algorithm: Algorithm, environment: str, tmp_path: Path) -> None:
     asked: dict[str, Any] = {
         "policy": "test",

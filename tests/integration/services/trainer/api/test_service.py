@@ -157,6 +157,7 @@ async def test_a_run_outlives_its_trainer_and_ends_when_told_to(stack: Stack, tr
     assert last.run.state == trainer_pb2.RUN_STATE_STOPPED
 
 
+@pytest.mark.long
 async def test_a_run_that_fails_says_why(trainer: Trainer) -> None:
     # Steps of this length make the weights overflow, and relu hands that on.
     failing = spec("failing", ENDLESS, settings=TINY | {"lr": 1e30, "fcnet_activation": "relu"}, num_env_runners=1)

@@ -63,6 +63,10 @@ CASES = {
         {"normalize_actions": False, "clip_actions": False},
     ),
 }
+RARE = {"discrete", "free deviation", "continuous, clipped", "continuous, unbounded"}
+"""Tested with the long tests only: others have their parts."""
+
+assert CASES.keys() >= RARE
 
 
 def train(case: Case, folder: Path, iterations: int = 2) -> TrainedPolicy:
@@ -139,7 +143,7 @@ def onnx_outputs(bundle: Bundle, batch: npt.NDArray[Any]) -> tuple[npt.NDArray[A
     return actions, inputs
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.long if name in RARE else ()) for name in CASES])
 def test_bundle_answers_what_rllib_answers(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     policy = train(case, tmp_path / "checkpoint")

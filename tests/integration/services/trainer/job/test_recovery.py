@@ -63,6 +63,7 @@ def test_a_trial_that_lost_its_process_goes_on_from_its_checkpoint(tmp_path: Pat
     assert "a process of the run was lost" in said[0]
 
 
+@pytest.mark.long
 def test_it_does_so_only_so_often(tmp_path: Path) -> None:
     result, lives, _ = fit(tmp_path, "exit", times=100)
     assert result.error is not None

@@ -18,7 +18,12 @@ from services.trainer.api import validation
 from services.trainer.environments.environment_spaces import spaces_of
 from steersman.v1 import trainer_pb2
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("local_ray"), pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.long,
+    pytest.mark.usefixtures("local_ray"),
+    pytest.mark.timeout(240),
+]
 
 
 def built() -> Any:  # noqa: ANN401 - RLlib has no types

@@ -65,6 +65,7 @@ async def until_gone(stub: Stub) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_a_model_is_loaded_replaced_and_unloaded(
     stub: Stub, bundle: Bundle, other_bundle: Bundle, tmp_path: Path
 ) -> None:
