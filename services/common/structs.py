@@ -8,8 +8,6 @@ from google.protobuf import struct_pb2
 
 from steersman.arguments import plain_values
 
-__all__ = ["plain_list", "plain_values"]
-
 
 def plain_list(values: struct_pb2.ListValue) -> list[Any]:
     """Gives a `ListValue` as `plain_values` gives a `Struct`.

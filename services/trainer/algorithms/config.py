@@ -13,7 +13,6 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from ray.tune import register_env
 
-from services.common.structs import plain_values
 from services.trainer.algorithms.catalogue import Algorithm, find_algorithm
 from services.trainer.algorithms.connectors import Pieces, pieces_of
 from services.trainer.algorithms.own_parts import find_class, own_callbacks
@@ -23,6 +22,7 @@ from services.trainer.environments.own_returns import OwnReturns
 from services.trainer.environments.recordings import offline_settings
 from services.trainer.environments.watched_environment import make_watched
 from services.trainer.export.image_scaling import is_image
+from steersman.arguments import plain_values
 from steersman.errors import InvalidArgumentError
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2

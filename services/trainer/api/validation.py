@@ -6,13 +6,12 @@ import math
 import re
 import secrets
 
-from services.common.structs import plain_values
 from services.trainer.cluster.resources import check_resources
 from services.trainer.environments.environment_spaces import EnvironmentSpaces, spaces_of
 from services.trainer.export.exportable import check_spaces
 from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.records.tracking import LONGEST_SPEC, spec_json
-from steersman.arguments import kwargs_of, set_kwargs
+from steersman.arguments import kwargs_of, plain_values, set_kwargs
 from steersman.environments.choice import check_recordable
 from steersman.errors import InvalidArgumentError
 from steersman.quoting import quoted

@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from services.common.bundle import Bundle, read_bundle
-from services.common.structs import plain_values
 from services.trainer.export.bundle_export import export_bundle, load_checkpoint
 from services.trainer.job import greedy
 from services.trainer.job.evaluation_settings import complete_evaluation
 from services.trainer.job.orders import EvaluationPatience
 from services.trainer.job.publishing import Export
-from steersman.arguments import kwargs_of
+from steersman.arguments import kwargs_of, plain_values
 from steersman.environments.choice import recorded
 from steersman.v1 import trainer_pb2
 

@@ -13,7 +13,6 @@ import ray
 from ray import tune
 from ray.tune.search import BasicVariantGenerator
 
-from services.common.structs import plain_values
 from services.trainer.environments.watched_environment import report, what_went_wrong
 from services.trainer.job import outcome, phases
 from services.trainer.job.evaluation_settings import complete_evaluation
@@ -30,6 +29,7 @@ from services.trainer.job.trainable import make_trainable, trial_number, trial_p
 from services.trainer.job.trial_callback import reached_target
 from services.trainer.job.whole_files import whole_files
 from services.trainer.records.tracking import Tracking
+from steersman.arguments import plain_values
 from steersman.errors import FailedPreconditionError
 from steersman.settings import settings
 from steersman.v1 import trainer_pb2

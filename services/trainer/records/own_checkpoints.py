@@ -11,8 +11,6 @@ from pathlib import Path
 
 from steersman.errors import FailedPreconditionError
 
-_PIECE = 1024 * 1024
-
 
 def ledger(var_dir: Path) -> Path:
     """Gives the folder with the digests, each the name of an empty file."""
@@ -32,11 +30,9 @@ def digest(checkpoint: Path) -> str:
         name = path.relative_to(checkpoint)
         if not path.is_file() or any(part.startswith(".") for part in name.parts):
             continue
-        content = hashlib.sha256()
         with path.open("rb") as file:
-            while piece := file.read(_PIECE):
-                content.update(piece)
-        whole.update(f"{name.as_posix()}\0{content.hexdigest()}\0".encode(errors="surrogateescape"))
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{name.as_posix()}\0{content}\0".encode(errors="surrogateescape"))
     return whole.hexdigest()
 
 

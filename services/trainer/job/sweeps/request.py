@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.common.structs import plain_list, plain_values
+from services.common.structs import plain_list
 from services.trainer.algorithms import (
     MODEL,
     Algorithm,
@@ -16,6 +16,7 @@ from services.trainer.algorithms import (
     settings_of,
     typed_settings,
 )
+from steersman.arguments import plain_values
 from steersman.errors import InvalidArgumentError
 from steersman.v1 import trainer_pb2
 

@@ -12,9 +12,9 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from services.common.bundle import read_bundle
-from services.common.structs import plain_values
 from services.trainer.job import greedy
 from services.trainer.records.tracking import Tracking
+from steersman.arguments import plain_values
 from steersman.v1 import trainer_pb2
 from steersman.v1.trainer_pb2 import (
     ListRunsRequest,

@@ -7,8 +7,8 @@ from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.structs import plain_values
 from services.trainer.job.sweeps.request import check_sweep, examples, trial_spec, trials_of
+from steersman.arguments import plain_values
 from steersman.errors import InvalidArgumentError
 from steersman.v1.trainer_pb2 import RunSpec, Sweep
 
